@@ -1,0 +1,27 @@
+//! Names of the headers that carry facts between the edge, the native service and callers.
+
+/// Follows one request through edge, queue and worker; a caller may send its own.
+pub const REQUEST_ID: &str = "x-request-id";
+/// The edge's advice: a tier's name, or [`ROUTE_AUTO`]. Never binding for the native side.
+pub const ROUTE: &str = "x-route";
+/// Value of [`ROUTE`] when the edge had no usable snapshot and leaves the decision to the origin.
+pub const ROUTE_AUTO: &str = "auto";
+/// Why the edge decided so: the name of a [`crate::policy::Reason`].
+pub const ROUTE_REASON: &str = "x-route-reason";
+/// The backlog the edge's decision was based on, in jobs.
+pub const ROUTE_DEPTH: &str = "x-route-depth";
+/// How old the edge's snapshot was when it decided, in milliseconds.
+pub const ROUTE_SNAPSHOT_AGE: &str = "x-route-snapshot-age-ms";
+/// The tier that was really taken; on every answer that ran or queued a reading.
+pub const ROUTE_APPLIED: &str = "x-route-applied";
+/// The newest snapshot, as text ([`crate::snapshot`]); on every answer of the native service.
+pub const SNAPSHOT: &str = "x-infer-snapshot";
+/// The catalog's entity tag; on every answer of the native service.
+pub const CATALOG: &str = "x-infer-catalog";
+/// The task a reading was given to; on answers that ran or queued a reading.
+pub const TASK: &str = "x-infer-task";
+/// Which side decided: `edge` or `native`.
+pub const DECIDED_BY: &str = "x-decided-by";
+
+/// Internal headers that only the edge may set; a caller's own are dropped at the edge.
+pub const EDGE_ONLY: [&str; 4] = [ROUTE, ROUTE_REASON, ROUTE_DEPTH, ROUTE_SNAPSHOT_AGE];

@@ -1,0 +1,248 @@
+//! Errors as callers see them: one table of codes, and RFC 9457 problem documents.
+//!
+//! Both services answer with this table. Which failure gets which code is decided at the rims
+//! (`edge/src/error.rs`, `worker-native/src/http/error.rs`), nowhere else.
+
+use serde::Serialize;
+
+use crate::reading::Fault;
+
+/// Every way a request can fail, with its public name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// The body is not JSON.
+    InvalidJson,
+    /// A query parameter is not usable.
+    InvalidQuery,
+    /// The body's media type is not JSON, or it is compressed.
+    UnsupportedMediaType,
+    /// The edge wants to know the length before it reads.
+    LengthRequired,
+    /// The body is over the limit.
+    PayloadTooLarge,
+    /// The reading does not fit the task's schema; `errors` has every fault.
+    InvalidReading,
+    /// No task of that name, or none could be told from the body.
+    UnknownTask,
+    /// No model or tier of that name in the task.
+    UnknownModel,
+    /// No such version, and the caller was strict about it.
+    UnknownVersion,
+    /// No such path or job.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The queue holds as much as it may.
+    QueueFull,
+    /// The queue cannot be reached, so a 202 would be a lie.
+    QueueUnavailable,
+    /// Too many readings wait for the model.
+    Overloaded,
+    /// The deadline passed before an answer was ready.
+    DeadlineExceeded,
+    /// The model failed on this reading.
+    ModelFailed,
+    /// The edge cannot reach the native service.
+    OriginUnavailable,
+    /// The native service did not answer the edge in time.
+    OriginTimeout,
+    /// The native service's answer cannot be passed on.
+    BadGateway,
+    /// Our fault; the log line with the request id has the cause.
+    Internal,
+}
+
+impl ErrorCode {
+    /// All codes, for tables and tests.
+    pub const ALL: [Self; 20] = [
+        Self::InvalidJson,
+        Self::InvalidQuery,
+        Self::UnsupportedMediaType,
+        Self::LengthRequired,
+        Self::PayloadTooLarge,
+        Self::InvalidReading,
+        Self::UnknownTask,
+        Self::UnknownModel,
+        Self::UnknownVersion,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::QueueFull,
+        Self::QueueUnavailable,
+        Self::Overloaded,
+        Self::DeadlineExceeded,
+        Self::ModelFailed,
+        Self::OriginUnavailable,
+        Self::OriginTimeout,
+        Self::BadGateway,
+        Self::Internal,
+    ];
+
+    /// The public name: part of the problem's `type`, its `code`, and the log field.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "invalid-json",
+            Self::InvalidQuery => "invalid-query",
+            Self::UnsupportedMediaType => "unsupported-media-type",
+            Self::LengthRequired => "length-required",
+            Self::PayloadTooLarge => "payload-too-large",
+            Self::InvalidReading => "invalid-reading",
+            Self::UnknownTask => "unknown-task",
+            Self::UnknownModel => "unknown-model",
+            Self::UnknownVersion => "unknown-version",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::QueueFull => "queue-full",
+            Self::QueueUnavailable => "queue-unavailable",
+            Self::Overloaded => "overloaded",
+            Self::DeadlineExceeded => "deadline-exceeded",
+            Self::ModelFailed => "model-failed",
+            Self::OriginUnavailable => "origin-unavailable",
+            Self::OriginTimeout => "origin-timeout",
+            Self::BadGateway => "bad-gateway",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The HTTP status of this code.
+    #[must_use]
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::InvalidJson | Self::InvalidQuery => 400,
+            Self::UnknownTask | Self::UnknownModel | Self::UnknownVersion | Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::LengthRequired => 411,
+            Self::PayloadTooLarge => 413,
+            Self::UnsupportedMediaType => 415,
+            Self::InvalidReading => 422,
+            Self::ModelFailed | Self::Internal => 500,
+            Self::BadGateway => 502,
+            Self::QueueFull | Self::QueueUnavailable | Self::Overloaded | Self::OriginUnavailable => 503,
+            Self::DeadlineExceeded | Self::OriginTimeout => 504,
+        }
+    }
+
+    /// One short phrase, the same for every problem of this code.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::InvalidJson => "The body is not JSON",
+            Self::InvalidQuery => "A query parameter is not usable",
+            Self::UnsupportedMediaType => "The body must be plain application/json",
+            Self::LengthRequired => "Content-Length is missing",
+            Self::PayloadTooLarge => "The body is too large",
+            Self::InvalidReading => "The reading does not fit its task",
+            Self::UnknownTask => "No such task",
+            Self::UnknownModel => "No such model",
+            Self::UnknownVersion => "No such model version",
+            Self::NotFound => "Not found",
+            Self::MethodNotAllowed => "Method not allowed",
+            Self::QueueFull => "The queue is full",
+            Self::QueueUnavailable => "The queue cannot be reached",
+            Self::Overloaded => "Too many readings wait for this model",
+            Self::DeadlineExceeded => "The deadline passed",
+            Self::ModelFailed => "The model failed on this reading",
+            Self::OriginUnavailable => "The prediction service cannot be reached",
+            Self::OriginTimeout => "The prediction service did not answer in time",
+            Self::BadGateway => "The prediction service answered nonsense",
+            Self::Internal => "Something broke on our side",
+        }
+    }
+
+    /// Seconds after which a try is worth it; `None` where trying again cannot help.
+    #[must_use]
+    pub const fn retry_after_s(self) -> Option<u32> {
+        match self {
+            Self::QueueFull | Self::Overloaded => Some(1),
+            Self::QueueUnavailable | Self::OriginUnavailable => Some(5),
+            Self::InvalidJson
+            | Self::InvalidQuery
+            | Self::UnsupportedMediaType
+            | Self::LengthRequired
+            | Self::PayloadTooLarge
+            | Self::InvalidReading
+            | Self::UnknownTask
+            | Self::UnknownModel
+            | Self::UnknownVersion
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::DeadlineExceeded
+            | Self::ModelFailed
+            | Self::OriginTimeout
+            | Self::BadGateway
+            | Self::Internal => None,
+        }
+    }
+}
+
+/// The media type of [`Problem`].
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An RFC 9457 problem document.
+#[derive(Debug, Serialize)]
+pub struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    /// What went wrong this time, and what to do.
+    detail: &'a str,
+    /// The path of the request.
+    instance: &'a str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    errors: &'a [Fault],
+    request_id: &'a str,
+}
+
+impl<'a> Problem<'a> {
+    /// Builds the document that callers see.
+    #[must_use]
+    pub fn new(code: ErrorCode, detail: &'a str, instance: &'a str, errors: &'a [Fault], request_id: &'a str) -> Self {
+        Self {
+            kind: format!("urn:infer-router:problem:{}", code.name()),
+            title: code.title(),
+            status: code.http_status(),
+            detail,
+            instance,
+            code: code.name(),
+            errors,
+            request_id,
+        }
+    }
+
+    /// The document as JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Serialising strings and numbers into memory has no failing case; an empty object would
+        // still be valid JSON should that ever change.
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_own_name_and_an_error_status() {
+        let mut names = std::collections::BTreeSet::new();
+        for code in ErrorCode::ALL {
+            assert!(names.insert(code.name()), "{} twice", code.name());
+            assert!((400..600).contains(&code.http_status()));
+            let retryable = code.http_status() == 503;
+            assert_eq!(code.retry_after_s().is_some(), retryable, "{}", code.name());
+        }
+    }
+
+    #[test]
+    fn the_document_has_the_members_of_the_rfc() {
+        let fault = Fault::new("#/sensor_data/pressure", "missing", "pressure is missing");
+        let json = Problem::new(ErrorCode::InvalidReading, "1 fault", "/predict", &[fault], "r1").to_json();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["type"], "urn:infer-router:problem:invalid-reading");
+        assert_eq!(value["status"], 422);
+        assert_eq!(value["errors"][0]["pointer"], "#/sensor_data/pressure");
+        assert_eq!(value["request_id"], "r1");
+    }
+}

@@ -1,0 +1,240 @@
+//! From the bytes of a body to a validated reading, or to every fault in it.
+//!
+//! Owns the forms of a reading (`docs/api.md`), the choice of the task a body means, and the words
+//! for each fault. It keeps values as raw JSON until the field that wants them is known, so that
+//! each fault (even a number too large for a float, or a name given twice) points to its field.
+//! What is done with a reading is the caller's.
+
+mod choose;
+pub(crate) mod json;
+mod values;
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::catalog::{Catalog, CatalogTask};
+use crate::ids::is_id;
+use crate::problem::ErrorCode;
+use json::Object;
+
+/// Most faults told in one answer; a thousand wrong numbers need not be a thousand lines.
+pub const MAX_FAULTS: usize = 64;
+
+/// One thing wrong with a body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// JSON Pointer to the field, in its URI fragment form (RFC 6901 §6).
+    pub pointer: String,
+    /// `missing`, `unexpected`, `duplicate`, `wrong_type`, `wrong_length`, `not_finite`,
+    /// `out_of_range`, `not_a_value` or `conflict`.
+    pub code: &'static str,
+    /// What is wrong and what would be right.
+    pub detail: String,
+}
+
+impl Fault {
+    /// A fault at a pointer.
+    #[must_use]
+    pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), code, detail: detail.into() }
+    }
+}
+
+/// Why a body cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The public code, with the status.
+    pub code: ErrorCode,
+    /// One sentence for the problem's `detail`.
+    pub detail: String,
+    /// Every fault with its field; empty where the body as a whole is at fault.
+    pub faults: Vec<Fault>,
+}
+
+impl Rejection {
+    fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), faults: vec![] }
+    }
+
+    fn invalid(task: Option<&str>, mut faults: Vec<Fault>) -> Self {
+        let count = faults.len();
+        let place = task.map_or_else(|| "the body".to_owned(), |task| format!("task `{task}`"));
+        let mut detail = format!("{count} fault{} for {place}", if count == 1 { "" } else { "s" });
+        if count > MAX_FAULTS {
+            faults.truncate(MAX_FAULTS);
+            detail.push_str(&format!(", the first {MAX_FAULTS} listed"));
+        }
+        Self { code: ErrorCode::InvalidReading, detail, faults }
+    }
+}
+
+/// A validated body: which task, what was asked of it, and the numbers for the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request<'c> {
+    /// The task the reading belongs to.
+    pub task: &'c CatalogTask,
+    /// Who measured, where told.
+    pub sensor_id: Option<String>,
+    /// When it was measured, in Unix seconds, where told.
+    pub timestamp: Option<f64>,
+    /// A model or tier the caller wants.
+    pub model_name: Option<String>,
+    /// A version the caller wants.
+    pub model_version: Option<u32>,
+    /// With `strict`, an unknown version is an error instead of the default version.
+    pub strict: bool,
+    /// How long the caller can wait, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// The least accuracy the caller can live with, 0..=1.
+    pub min_accuracy: Option<f32>,
+    /// The feature vector: [`crate::schema::TaskSchema::width`] finite numbers.
+    pub features: Vec<f32>,
+}
+
+/// Longest deadline taken, in milliseconds: one day.
+pub const MAX_DEADLINE_MS: u64 = 86_400_000;
+
+const FIELDS: [&str; 10] = [
+    "task",
+    "sensor_id",
+    "timestamp",
+    "features",
+    "sensor_data",
+    "model_name",
+    "model_version",
+    "strict",
+    "deadline_ms",
+    "min_accuracy",
+];
+
+/// Which form the numbers came in.
+enum Form<'a> {
+    Features(&'a RawValue),
+    Named(&'a RawValue),
+}
+
+/// Parses and validates one body against the catalog.
+///
+/// # Errors
+/// A [`Rejection`] with code `invalid-json` when the bytes are no JSON object, `unknown-task`
+/// when the task named is not in the catalog, `unknown-model` when the model is not in the task,
+/// and `invalid-reading` with every fault otherwise.
+pub fn parse<'c>(body: &[u8], catalog: &'c Catalog) -> Result<Request<'c>, Rejection> {
+    let object = json::body(body).map_err(|detail| Rejection::new(ErrorCode::InvalidJson, detail))?;
+    let mut faults = Vec::new();
+    check_names(&object, &mut faults);
+
+    let sensor_id = object.read(&mut faults, "sensor_id", "a string of 1 to 128 letters, digits or `._:-`", |v| {
+        json::string(v).filter(|id| is_id(id)).map(Cow::into_owned)
+    });
+    let timestamp = object.read(&mut faults, "timestamp", "Unix time in seconds, at least 0", |v| {
+        json::number(v).ok().filter(|t| t.is_finite() && *t >= 0.0)
+    });
+    let model_name = object
+        .read(&mut faults, "model_name", "the name of a model or a tier", |v| json::string(v).map(Cow::into_owned));
+    let model_version = object.read(&mut faults, "model_version", "a whole number from 1", |v| {
+        let text = json::string(v);
+        let number = text.as_deref().unwrap_or_else(|| v.get());
+        number.strip_prefix('v').unwrap_or(number).parse::<u32>().ok().filter(|n| *n >= 1)
+    });
+    let strict = object.read(&mut faults, "strict", "true or false", |v| serde_json::from_str(v.get()).ok());
+    let deadline_ms = object.read(&mut faults, "deadline_ms", "whole milliseconds from 1 to 86400000", |v| {
+        v.get().parse::<u64>().ok().filter(|ms| (1..=MAX_DEADLINE_MS).contains(ms))
+    });
+    let min_accuracy = object.read(&mut faults, "min_accuracy", "a number from 0 to 1", |v| {
+        json::number(v).ok().filter(|a| (0.0..=1.0).contains(a)).map(to_f32)
+    });
+    let task_name = object.read(&mut faults, "task", "the name of a task", |v| json::string(v).map(Cow::into_owned));
+    let form = read_form(&object, &mut faults);
+
+    let task = match (&task_name, &form) {
+        (Some(name), _) => catalog.task(name).ok_or_else(|| {
+            Rejection::new(
+                ErrorCode::UnknownTask,
+                format!("task `{name}` is not here; there are: {}", catalog.task_names()),
+            )
+        })?,
+        (None, Some(form)) => choose::task(form, model_name.as_deref(), catalog)?,
+        (None, None) => return Err(Rejection::invalid(None, faults)),
+    };
+    let mut features = Vec::with_capacity(task.schema.width());
+    match form {
+        Some(Form::Features(raw)) => values::read_features(&task.schema, raw, &mut features, &mut faults),
+        Some(Form::Named(raw)) => values::read_named(&task.schema, raw, &mut features, &mut faults),
+        None => {}
+    }
+    if !faults.is_empty() {
+        return Err(Rejection::invalid(Some(&task.schema.name), faults));
+    }
+    if let Some(name) = &model_name
+        && task.model(name).is_none()
+    {
+        return Err(unknown_model(task, name));
+    }
+    Ok(Request {
+        task,
+        sensor_id,
+        timestamp,
+        model_name,
+        model_version,
+        strict: strict.unwrap_or(false),
+        deadline_ms,
+        min_accuracy,
+        features,
+    })
+}
+
+/// The rejection for a model or tier that a task does not have.
+#[must_use]
+pub fn unknown_model(task: &CatalogTask, name: &str) -> Rejection {
+    Rejection::new(
+        ErrorCode::UnknownModel,
+        format!("task `{}` has no model or tier `{name}`; it has: {}", task.schema.name, task.model_names()),
+    )
+}
+
+/// Checks a body as far as that goes without a catalog: is it a JSON object at all?
+///
+/// # Errors
+/// `invalid-json`, in the same words as [`parse`].
+pub fn check_json(body: &[u8]) -> Result<(), Rejection> {
+    json::body(body).map(|_| ()).map_err(|detail| Rejection::new(ErrorCode::InvalidJson, detail))
+}
+
+fn check_names(object: &Object<'_>, faults: &mut Vec<Fault>) {
+    for name in &object.duplicates {
+        faults.push(Fault::new(json::pointer(&[name]), "duplicate", format!("`{name}` is given twice")));
+    }
+    for (name, _) in &object.entries {
+        if !FIELDS.contains(&name.as_ref()) {
+            let detail = format!("`{name}` is not known here; known are: {}", FIELDS.join(", "));
+            faults.push(Fault::new(json::pointer(&[name]), "unexpected", detail));
+        }
+    }
+}
+
+fn read_form<'a>(object: &Object<'a>, faults: &mut Vec<Fault>) -> Option<Form<'a>> {
+    match (object.get("features"), object.get("sensor_data")) {
+        (Some(features), None) => Some(Form::Features(features)),
+        (None, Some(named)) => Some(Form::Named(named)),
+        (Some(_), Some(_)) => {
+            faults.push(Fault::new("#/features", "conflict", "give either `features` or `sensor_data`, not both"));
+            None
+        }
+        (None, None) => {
+            let detail = "give the reading as `sensor_data` (an object of fields) or `features` (an array)";
+            faults.push(Fault::new("#/sensor_data", "missing", detail));
+            None
+        }
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "models take float32; the caller checks the range first")]
+const fn to_f32(value: f64) -> f32 {
+    value as f32
+}
+
+#[cfg(test)]
+mod tests;
