@@ -1,0 +1,83 @@
+"""The command behind `models/train/run`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import unittest
+from pathlib import Path
+
+import hydraulic
+import leak
+import pump_train
+import report
+import valve
+from repository import MODELS, write_model
+
+TASKS = {module.NAME: module for module in (pump_train, valve, leak)}
+PARITY = 1e-5
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="models/train/run",
+        description="Trains the models of the repository, measures them, and writes them with their records.",
+        epilog="SENSOR_DATA_DIR names the folder of the public data sets (default ../shared/data beside the repository).",
+    )
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"which tasks; all by default: {', '.join(TASKS)}")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the model repository there instead of models/")
+    parser.add_argument("--check", action="store_true", help="train nothing; check the models that are there (or in --out)")
+    given = parser.parse_args()
+    unknown = [task for task in given.tasks if task not in TASKS]
+    if unknown:
+        parser.error(f"no such task: {', '.join(unknown)}; there are {', '.join(TASKS)}")
+    return given
+
+
+def say(line: str) -> None:
+    print(f"[{time.perf_counter() - STARTED:6.1f} s] {line}", flush=True)
+
+
+def check(out: Path | None) -> int:
+    if out:
+        os.environ["MODELS_CHECKED"] = str(out.resolve())
+    suite = unittest.defaultTestLoader.loadTestsFromName("test_models")
+    return 0 if unittest.TextTestRunner(verbosity=2).run(suite).wasSuccessful() else 1
+
+
+def train(names: list[str], out: Path | None) -> int:
+    root = out or MODELS
+    record = report.Report(out or Path(__file__).parent)
+    for name in names:
+        module = TASKS[name]
+        if module.NEEDS_DATA and (absent := hydraulic.missing()):
+            say(f"{name}: skipped, {absent}")
+            continue
+        say(f"{name}: training")
+        for model in module.train(say):
+            if model.parity_error > 10 * PARITY:
+                say(f"error: {name}/{model.name}: the graph differs from its original by {model.parity_error:.2g}")
+                return 1
+            if out:
+                (root / name).mkdir(parents=True, exist_ok=True)
+                (root / name / "task.toml").write_bytes((MODELS / name / "task.toml").read_bytes())
+            path = write_model(model, root)
+            entry = record.add(model, path)
+            us = entry["us_per_row"]
+            say(f"{name}/{model.name}: {path.stat().st_size / 1000:.0f} KB, {us['1']} us a row alone, {us['32']} in 32s")
+    say(f"wrote {', '.join(record.write())}")
+    return 0
+
+
+def main() -> int:
+    given = arguments()
+    if given.check:
+        return check(given.out)
+    return train(given.tasks or list(TASKS), given.out)
+
+
+STARTED = time.perf_counter()
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Reads and writes the model repository: `<task>/task.toml`, `<task>/<model>/model.toml`, `<version>/…`.
+
+`task.toml` is written by hand and never by this code; a trainer takes its field order from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+HERE = Path(__file__).resolve().parent
+MODELS = HERE.parent
+SEED = 7
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """What `task.toml` says."""
+
+    name: str
+    table: dict
+
+    @property
+    def fields(self) -> list[str]:
+        return [entry["name"] for entry in self.table["fields"]]
+
+    @property
+    def width(self) -> int:
+        return sum(entry.get("length", 1) for entry in self.table["fields"])
+
+    @property
+    def classes(self) -> list[str]:
+        return self.table.get("classes", [])
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the greatest accepted value of every column of the input tensor."""
+        low, high = [], []
+        for entry in self.table["fields"]:
+            category = entry["type"] == "category"
+            low += [0.0 if category else entry["min"]] * entry.get("length", 1)
+            high += [len(entry["values"]) - 1.0 if category else entry["max"]] * entry.get("length", 1)
+        return np.array(low), np.array(high)
+
+
+def load_task(name: str, root: Path = MODELS) -> Task:
+    with open(root / name / "task.toml", "rb") as file:
+        return Task(name, tomllib.load(file))
+
+
+def load_model(task: str, model: str, root: Path = MODELS) -> dict:
+    with open(root / task / model / "model.toml", "rb") as file:
+        return tomllib.load(file)
+
+
+@dataclass
+class Trained:
+    """One model as a trainer hands it over: the graph, what it was before, and what is known of it."""
+
+    task: Task
+    name: str
+    description: str
+    tier: str | None
+    proto: onnx.ModelProto
+    output: dict
+    # The original's answers to a few inputs; the committed graph is checked against them for ever.
+    parity_inputs: np.ndarray
+    parity_outputs: np.ndarray
+    parity_error: float
+    accuracy: float
+    samples: int
+    evaluation: str
+    data: str
+    # Held-out rows, to time the model on.
+    bench_rows: np.ndarray
+    regimes: dict[str, float] = field(default_factory=dict)
+    # Only for the report.
+    details: dict = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.task.name) / self.name
+
+
+def trained_with() -> str:
+    import sklearn
+
+    return f"scikit-learn {sklearn.__version__}, onnx {onnx.__version__}, numpy {np.__version__}"
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_model(model: Trained, root: Path) -> Path:
+    """Writes model.onnx, parity.json and model.toml; returns the path of the first."""
+    folder = root / model.folder / str(VERSION)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.onnx"
+    _replace(path, model.proto.SerializeToString(deterministic=True))
+    parity = {"inputs": _plain(model.parity_inputs), "outputs": _plain(model.parity_outputs)}
+    _replace(folder / "parity.json", (json.dumps(parity, separators=(",", ":")) + "\n").encode())
+    _replace(folder.parent / "model.toml", _model_toml(model, sha256(path)).encode())
+    return path
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Never leaves half a file where the service may be reading."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_bytes(content)
+    os.replace(beside, path)
+
+
+def _plain(rows: np.ndarray) -> list[list[float]]:
+    # float() of a float32 prints with all the digits that give the same float32 back.
+    return [[float(value) for value in row] for row in rows]
+
+
+def _model_toml(model: Trained, digest: str) -> str:
+    lines = [
+        "# Written by models/train/run; change the trainer, not this file.",
+        f"name = {_value(model.name)}",
+        f"description = {_value(model.description)}",
+    ]
+    if model.tier:
+        lines.append(f"tier = {_value(model.tier)}")
+    lines += [f"default_version = {VERSION}", "", "[output]"]
+    lines += [f"{key} = {_value(value)}" for key, value in model.output.items()]
+    version = {
+        "accuracy": round(model.accuracy, 4),
+        "samples": model.samples,
+        "evaluation": model.evaluation,
+        "sha256": digest,
+        "trained_with": trained_with(),
+        "data": model.data,
+        "seed": SEED,
+        "command": f"models/train/run {model.task.name}",
+    }
+    lines += ["", f"[versions.{VERSION}]"]
+    lines += [f"{key} = {_value(value)}" for key, value in version.items()]
+    if model.regimes:
+        lines += ["", f"[versions.{VERSION}.regimes]"]
+        lines += [f"{_value(key)} = {_value(round(number, 4))}" for key, number in model.regimes.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: object) -> str:
+    """TOML's basic strings and numbers are written as JSON's."""
+    return json.dumps(value, ensure_ascii=False)
