@@ -1,0 +1,60 @@
+//! What every part of the service works with, built once at start.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::queue::RedisQueue;
+use crate::routing::snapshots::Snapshots;
+
+/// The service's parts; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts behind an [`App`].
+#[derive(Debug)]
+pub struct Parts {
+    /// As checked at start.
+    pub config: Config,
+    /// The models.
+    pub engine: Engine,
+    /// The jobs.
+    pub queue: RedisQueue,
+    /// Load and accuracy.
+    pub snapshots: Snapshots,
+    /// When the process started.
+    pub started: Instant,
+    draining: AtomicBool,
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl App {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(config: Config, engine: Engine, queue: RedisQueue) -> Self {
+        let boot = uuid::Uuid::new_v4().as_u64_pair().0;
+        let snapshots = Snapshots::new(engine.catalog(), boot);
+        let draining = AtomicBool::new(false);
+        Self(Arc::new(Parts { config, engine, queue, snapshots, started: Instant::now(), draining }))
+    }
+
+    /// Is the process on its way out? Then it is not ready, but still answers.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Says that the process is on its way out.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,44 @@
+//! The HTTP doors: which path goes where, and the rim around all of them.
+
+mod body;
+pub mod error;
+mod feedback;
+mod health;
+mod jobs;
+mod predict;
+mod rim;
+mod views;
+
+use axum::Router;
+use axum::routing::{get, post};
+use shared::problem::ErrorCode;
+
+use crate::app::App;
+use error::ApiError;
+
+/// The service's router for its role: a worker shows its health only.
+pub fn router(app: App) -> Router {
+    let health = Router::new()
+        .route("/", get(views::root))
+        .route("/health", get(health::health))
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/ready", get(health::readyz))
+        .route("/v1/snapshot", get(views::snapshot))
+        .route("/v1/catalog", get(views::catalog));
+    let api = Router::new()
+        .route("/predict", post(predict::predict))
+        .route("/data", post(jobs::hand_in))
+        .route("/v1/jobs", post(jobs::hand_in))
+        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/results", get(views::results))
+        .route("/feedback", post(feedback::feedback));
+    let routes = if app.config.role.serves_api() { health.merge(api) } else { health };
+    routes
+        .fallback(async || ApiError::new(ErrorCode::NotFound, "no such path; `GET /` lists what there is"))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(ErrorCode::MethodNotAllowed, "this path takes other methods, see the Allow header")
+        })
+        .layer(axum::middleware::from_fn_with_state(app.clone(), rim::rim))
+        .with_state(app)
+}

@@ -1,0 +1,92 @@
+//! The native side's error rim: the only place where a failure gets its HTTP status.
+//!
+//! Handlers return an [`ApiError`]; `super::rim` writes the problem document, because it knows
+//! the request's id and path. Causes stay inside: callers see what they can act on, the log line
+//! has the rest.
+
+use axum::response::{IntoResponse, Response};
+use shared::problem::ErrorCode;
+use shared::reading::{Fault, Rejection};
+
+use crate::engine::PoolError;
+use crate::queue::QueueError;
+use crate::routing::NoPool;
+
+/// A failure on its way to the caller.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    pub(super) code: ErrorCode,
+    pub(super) detail: String,
+    pub(super) faults: Vec<Fault>,
+    /// For the log only.
+    pub(super) cause: Option<String>,
+}
+
+impl ApiError {
+    /// A failure that the caller can read whole.
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), faults: vec![], cause: None }
+    }
+
+    /// A failure whose cause is for the log only.
+    pub fn caused(code: ErrorCode, detail: impl Into<String>, cause: &dyn std::fmt::Display) -> Self {
+        Self { cause: Some(cause.to_string()), ..Self::new(code, detail) }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = axum::http::StatusCode::from_u16(self.code.http_status());
+        let mut response = status.unwrap_or(axum::http::StatusCode::INTERNAL_SERVER_ERROR).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> Self {
+        Self { code: rejection.code, detail: rejection.detail, faults: rejection.faults, cause: None }
+    }
+}
+
+impl From<QueueError> for ApiError {
+    fn from(error: QueueError) -> Self {
+        match &error {
+            QueueError::Unavailable(_) => Self::caused(
+                ErrorCode::QueueUnavailable,
+                "the queue cannot be reached; nothing was promised, try again",
+                &error,
+            ),
+            QueueError::Corrupt(_) => {
+                Self::caused(ErrorCode::Internal, "the log has the cause under this request id", &error)
+            }
+        }
+    }
+}
+
+impl From<PoolError> for ApiError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Full => Self::new(ErrorCode::Overloaded, error.to_string()),
+            PoolError::Closed => Self::new(ErrorCode::Overloaded, "the service is shutting down; try again"),
+            PoolError::Failed(cause) => Self::caused(
+                ErrorCode::ModelFailed,
+                "the model could not answer this reading; the log has the cause",
+                &cause,
+            ),
+        }
+    }
+}
+
+impl From<NoPool> for ApiError {
+    fn from(none: NoPool) -> Self {
+        match none {
+            NoPool::UnknownVersion(detail) => Self::new(ErrorCode::UnknownVersion, detail),
+            NoPool::NotLoaded(what) => Self::caused(
+                ErrorCode::Internal,
+                "the log has the cause under this request id",
+                &format!("{what} is not loaded"),
+            ),
+        }
+    }
+}

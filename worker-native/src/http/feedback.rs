@@ -1,0 +1,160 @@
+//! `POST /feedback`: a statement about a model's accuracy, which moves the decisions.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::catalog::{CatalogModel, CatalogTask};
+use shared::problem::ErrorCode;
+use shared::reading::{Fault, unknown_model};
+
+use super::body;
+use super::error::ApiError;
+use super::rim::Applied;
+use crate::app::App;
+use crate::routing::feed;
+
+/// `{"model":"accurate","accuracy":0.45}` pins; `{"model":"accurate","accuracy":null}` unpins.
+#[derive(Debug, Deserialize)]
+struct Raw {
+    task: Option<Value>,
+    model: Option<Value>,
+    // Twice optional: a missing accuracy is a fault, null is a wish.
+    #[serde(default, deserialize_with = "present")]
+    accuracy: Option<Value>,
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Value>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// What is held true of a model from now on.
+#[derive(Debug, Serialize)]
+struct Standing<'a> {
+    task: &'a str,
+    model: &'a str,
+    tier: Option<&'a str>,
+    accuracy: Option<f32>,
+    pinned: bool,
+}
+
+struct Statement {
+    task: Option<String>,
+    model: String,
+    accuracy: Option<f64>,
+}
+
+pub(super) async fn feedback(State(app): State<App>, map: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let bytes = body::read(&app.config.http, &map, body).await?;
+    shared::reading::check_json(&bytes)?;
+    let raw: Raw = serde_json::from_slice(&bytes)
+        .map_err(|error| ApiError::new(ErrorCode::InvalidJson, format!("the body cannot be read: {error}")))?;
+    let statement = check(raw)?;
+    let (task, model) = find(&app, &statement)?;
+    let text = statement.accuracy.map(|accuracy| accuracy.to_string());
+    app.queue.set_fact(&task.schema.name, feed::ACCURACY, &model.name, text.as_deref()).await?;
+    // The next decision of this process already knows; others hear of it with their next refresh.
+    feed::refresh_task(&app, task).await?;
+    let load = app.snapshots.load(&task.schema.name);
+    let seen = load.tiers.iter().find(|tier| Some(&tier.tier) == model.tier.as_ref()).and_then(|tier| tier.accuracy);
+    let standing = Standing {
+        task: &task.schema.name,
+        model: &model.name,
+        tier: model.tier.as_deref(),
+        accuracy: seen,
+        pinned: statement.accuracy.is_some(),
+    };
+    let mut response = Json(standing).into_response();
+    let applied = Applied { task: task.schema.name.clone(), ..Applied::default() };
+    response.extensions_mut().insert(applied);
+    Ok(response)
+}
+
+fn check(raw: Raw) -> Result<Statement, ApiError> {
+    let mut faults = Vec::new();
+    for name in raw.rest.keys() {
+        let detail = format!("`{name}` is not known here; known are task, model, accuracy");
+        faults.push(Fault::new(format!("#/{name}"), "unexpected", detail));
+    }
+    let task = match raw.task {
+        None | Some(Value::Null) => None,
+        Some(Value::String(task)) => Some(task),
+        Some(_) => {
+            faults.push(Fault::new("#/task", "wrong_type", "`task` must be the name of a task"));
+            None
+        }
+    };
+    let model = match raw.model {
+        Some(Value::String(model)) => Some(model),
+        Some(_) => {
+            faults.push(Fault::new("#/model", "wrong_type", "`model` must be the name of a model or a tier"));
+            None
+        }
+        None => {
+            faults.push(Fault::new("#/model", "missing", "`model` is missing: the name of a model or a tier"));
+            None
+        }
+    };
+    let mut accuracy = None;
+    match raw.accuracy {
+        Some(Value::Null) => {}
+        Some(Value::Number(number)) => {
+            accuracy = number.as_f64().filter(|accuracy| (0.0..=1.0).contains(accuracy));
+            if accuracy.is_none() {
+                let detail = format!("`accuracy` is {number}, accepted is from 0 to 1");
+                faults.push(Fault::new("#/accuracy", "out_of_range", detail));
+            }
+        }
+        Some(_) => {
+            faults.push(Fault::new("#/accuracy", "wrong_type", "`accuracy` must be a number from 0 to 1, or null"))
+        }
+        None => {
+            let detail = "`accuracy` is missing: a number from 0 to 1, or null to go back to what was measured";
+            faults.push(Fault::new("#/accuracy", "missing", detail));
+        }
+    }
+    match model {
+        Some(model) if faults.is_empty() => Ok(Statement { task, model, accuracy }),
+        _ => {
+            let plural = if faults.len() == 1 { "" } else { "s" };
+            let detail = format!("{} fault{plural} in the statement", faults.len());
+            Err(ApiError { faults, ..ApiError::new(ErrorCode::InvalidReading, detail) })
+        }
+    }
+}
+
+/// The model meant: of the task named, of the default task, or of the one task that has it.
+fn find<'a>(app: &'a App, statement: &Statement) -> Result<(&'a CatalogTask, &'a CatalogModel), ApiError> {
+    let catalog = app.engine.catalog();
+    let named = statement.task.as_deref().or(catalog.default_task.as_deref());
+    if let Some(name) = named {
+        let task = catalog.task(name).ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::UnknownTask,
+                format!("task `{name}` is not here; there are: {}", catalog.task_names()),
+            )
+        })?;
+        let found = task.model(&statement.model).map(|model| (task, model));
+        if found.is_some() || statement.task.is_some() {
+            return found.ok_or_else(|| unknown_model(task, &statement.model).into());
+        }
+    }
+    let mut having = catalog.tasks.iter().filter_map(|task| task.model(&statement.model).map(|model| (task, model)));
+    match (having.next(), having.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => {
+            let detail = format!("no task has a model or tier `{}`", statement.model);
+            Err(ApiError::new(ErrorCode::UnknownModel, detail))
+        }
+        (Some(_), Some(_)) => {
+            let detail = format!("several tasks have a `{}`; name one: {}", statement.model, catalog.task_names());
+            let fault = Fault::new("#/task", "missing", detail.clone());
+            Err(ApiError { faults: vec![fault], ..ApiError::new(ErrorCode::InvalidReading, detail) })
+        }
+    }
+}

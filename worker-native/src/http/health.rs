@@ -1,0 +1,53 @@
+//! `/health` for people and load balancers, `/livez` and `/readyz` for orchestrators.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::app::App;
+
+pub(super) async fn livez() -> Response {
+    Json(serde_json::json!({"status": "ok"})).into_response()
+}
+
+pub(super) async fn readyz(State(app): State<App>) -> Response {
+    report(&app).await
+}
+
+pub(super) async fn health(State(app): State<App>) -> Response {
+    report(&app).await
+}
+
+async fn report(app: &App) -> Response {
+    let queue = app.queue.ping().await;
+    let draining = app.is_draining();
+    let good = queue.is_ok() && !draining;
+    let models: Vec<_> = app
+        .engine
+        .pools()
+        .iter()
+        .map(|pool| {
+            let reading = pool.reading();
+            serde_json::json!({
+                "task": reading.task, "model": reading.model, "version": reading.version, "tier": reading.tier,
+                "waiting": pool.waiting(), "service_us": pool.service_us(), "own_threads": pool.warm_up.own_threads,
+            })
+        })
+        .collect();
+    let body = serde_json::json!({
+        "status": if good { "ok" } else { "degraded" },
+        "role": format!("{:?}", app.config.role).to_lowercase(),
+        "draining": draining,
+        "models_loaded": models.len(),
+        "models": models,
+        // The words of the client library may name hosts; they go to the log, not to callers.
+        "queue": {"reachable": queue.is_ok()},
+        "uptime_s": app.started.elapsed().as_secs(),
+    });
+    if let Err(error) = queue {
+        tracing::debug!(%error, "health: the queue cannot be reached");
+    }
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(body)).into_response()
+}

@@ -1,0 +1,111 @@
+//! `POST /data`, `POST /v1/jobs`: hand a reading in. `GET /v1/jobs/{id}`: what became of it.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use shared::problem::ErrorCode;
+
+use super::body;
+use super::error::ApiError;
+use super::rim::{Applied, RequestId};
+use crate::app::App;
+use crate::clock::now_ms;
+use crate::queue::{Enqueued, Entry};
+use crate::routing::{Advice, DecisionRecord, choose};
+
+#[derive(Debug, Serialize)]
+struct Receipt<'a> {
+    job_id: &'a str,
+    status: &'static str,
+    task: &'a str,
+    tier: Option<&'a str>,
+    model: &'a str,
+    model_version: u32,
+    fallback: bool,
+    location: &'a str,
+    request_id: &'a str,
+    decision: &'a DecisionRecord,
+}
+
+#[derive(Debug, Serialize)]
+struct JobView<'a> {
+    job_id: &'a str,
+    state: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Box<RawValue>>,
+}
+
+pub(super) async fn hand_in(
+    State(app): State<App>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    map: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let bytes = body::read(&app.config.http, &map, body).await?;
+    let request = shared::reading::parse(&bytes, app.engine.catalog())?;
+    let advice = Advice::from_headers(&map);
+    let routed = choose(&app.engine, &app.snapshots, &app.config.routing.policy, &request, &advice)?;
+    let task = &request.task.schema.name;
+    let accepted_at = now_ms();
+    let reading = routed.pool.reading();
+    let entry = Entry {
+        job_id: Entry::new_id(task),
+        request_id,
+        task: task.clone(),
+        sensor_id: request.sensor_id,
+        timestamp: request.timestamp,
+        lane: routed.lane,
+        model: reading.model.clone(),
+        model_version: reading.version,
+        fallback: routed.fallback,
+        decision: routed.decision,
+        accepted_at,
+        deadline_at: request.deadline_ms.map(|ms| accepted_at.saturating_add(ms)),
+        features: request.features,
+    };
+    match app.queue.enqueue(&entry).await? {
+        Enqueued::Accepted(depths) => app.snapshots.set_depths(task, &depths),
+        Enqueued::Full { depth } => {
+            let detail = format!("{depth} jobs of task `{task}` wait already (QUEUE_MAX_DEPTH); nothing was stored");
+            return Err(ApiError::new(ErrorCode::QueueFull, detail));
+        }
+    }
+    let location = format!("/v1/jobs/{}", entry.job_id);
+    let receipt = Receipt {
+        job_id: &entry.job_id,
+        status: "accepted",
+        task: &entry.task,
+        tier: entry.decision.tier.as_deref(),
+        model: &entry.model,
+        model_version: entry.model_version,
+        fallback: entry.fallback,
+        location: &location,
+        request_id: &entry.request_id,
+        decision: &entry.decision,
+    };
+    let mut response = (StatusCode::ACCEPTED, Json(receipt)).into_response();
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    let applied = Applied { task: entry.task, decision: Some(entry.decision), job_id: Some(entry.job_id) };
+    response.extensions_mut().insert(applied);
+    Ok(response)
+}
+
+pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let known = Entry::task_of(&id).filter(|task| shared::ids::is_id(&id) && app.engine.catalog().task(task).is_some());
+    let state = match known {
+        Some(task) => app.queue.job(task, &id).await?,
+        None => None,
+    };
+    let state = state.ok_or_else(|| {
+        let detail = format!("no job `{id}`; results are kept for RESULT_TTL_SECONDS after they are there");
+        ApiError::new(ErrorCode::NotFound, detail)
+    })?;
+    Ok(Json(JobView { job_id: &id, state: &state.state, result: state.result }).into_response())
+}

@@ -1,0 +1,21 @@
+//! `infer-router`: the native side's one binary.
+
+use std::process::ExitCode;
+
+use worker_native::cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match cli::run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word to a person whose command could not run")]
+fn report(error: &anyhow::Error) {
+    eprintln!("infer-router: {error:#}");
+}

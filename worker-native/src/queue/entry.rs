@@ -1,0 +1,190 @@
+//! What lies in the queue, and what comes out of it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::engine::Answer;
+use crate::routing::DecisionRecord;
+
+/// A job as it is stored: the facts in JSON, the features beside them as little-endian floats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// `<task>.<uuid>`, so that a job's keys can be told from its id alone.
+    pub job_id: String,
+    /// Follows the request through edge, queue and consumer.
+    pub request_id: String,
+    /// The task.
+    pub task: String,
+    /// Who measured, where told.
+    pub sensor_id: Option<String>,
+    /// When it was measured, in Unix seconds, where told.
+    pub timestamp: Option<f64>,
+    /// The tier the job counts under in the backlog.
+    pub lane: String,
+    /// The model that is to answer.
+    pub model: String,
+    /// Its version.
+    pub model_version: u32,
+    /// Another version was asked for and is not here.
+    pub fallback: bool,
+    /// Why this model.
+    pub decision: DecisionRecord,
+    /// When the job was accepted, in Unix milliseconds.
+    pub accepted_at: u64,
+    /// When its answer stops being wanted, in Unix milliseconds.
+    pub deadline_at: Option<u64>,
+    /// The reading; stored beside the JSON.
+    #[serde(skip)]
+    pub features: Vec<f32>,
+}
+
+impl Entry {
+    /// A fresh job id for a task: sortable by time.
+    #[must_use]
+    pub fn new_id(task: &str) -> String {
+        format!("{task}.{}", uuid::Uuid::now_v7().simple())
+    }
+
+    /// The task a job id belongs to.
+    #[must_use]
+    pub fn task_of(job_id: &str) -> Option<&str> {
+        job_id.split_once('.').map(|(task, _)| task)
+    }
+
+    pub(super) fn feature_bytes(&self) -> Vec<u8> {
+        self.features.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    pub(super) fn from_parts(json: &[u8], features: &[u8]) -> Result<Self, String> {
+        let mut entry: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let (values, rest) = features.as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err(format!("{} bytes are no whole number of floats", features.len()));
+        }
+        entry.features = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        Ok(entry)
+    }
+}
+
+/// A job that this consumer holds until it settles it or its lease ends.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The stream's id of the entry.
+    pub stream_id: String,
+    /// Which start this is; 1 is the first.
+    pub attempt: u32,
+    /// The job; unreadable entries are settled as dead by the consumer.
+    pub entry: Result<Entry, String>,
+}
+
+/// What became of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Answered.
+    Done,
+    /// The model failed on it.
+    Failed,
+    /// Its deadline passed before it was started.
+    Expired,
+    /// Started too often without an end, or unreadable.
+    Dead,
+}
+
+impl Outcome {
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// A job's result as `/results` and `/v1/jobs/{id}` show it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ResultRecord {
+    /// The job.
+    pub job_id: String,
+    /// The request that handed it in.
+    pub request_id: String,
+    /// The task.
+    pub task: String,
+    /// Who measured.
+    pub sensor_id: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The model's answer, where there is one.
+    #[serde(flatten)]
+    pub answer: Option<Answer>,
+    /// The model that answered or was to.
+    pub model: String,
+    /// Its version.
+    pub model_version: u32,
+    /// Another version was asked for and is not here.
+    pub fallback: bool,
+    /// The model's tier.
+    pub tier: Option<String>,
+    /// Why this tier.
+    pub reason: String,
+    /// Which side decided.
+    pub decided_by: String,
+    /// From acceptance to the result, in milliseconds.
+    pub latency_ms: f64,
+    /// Unsettled jobs of the task when this one left the queue.
+    pub queue_depth: u32,
+    /// The model's accuracy as known at that time.
+    pub model_accuracy: Option<f32>,
+    /// How often it was started.
+    pub attempts: u32,
+    /// Unix milliseconds.
+    pub accepted_at: u64,
+    /// Unix milliseconds.
+    pub finished_at: u64,
+    /// Why there is no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A job's state, and its result once it has one.
+#[derive(Debug)]
+pub struct JobState {
+    /// `queued`, or the outcome's name.
+    pub state: String,
+    /// The stored [`ResultRecord`], as its JSON was stored.
+    pub result: Option<Box<RawValue>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_survives_storage_bit_for_bit() {
+        let entry = Entry {
+            job_id: Entry::new_id("pump-anomaly"),
+            request_id: "r".to_owned(),
+            task: "pump-anomaly".to_owned(),
+            sensor_id: None,
+            timestamp: Some(0.1),
+            lane: "fast".to_owned(),
+            model: "m".to_owned(),
+            model_version: 1,
+            fallback: false,
+            decision: DecisionRecord::default(),
+            accepted_at: 1,
+            deadline_at: None,
+            features: vec![0.1, -0.0, f32::MIN_POSITIVE],
+        };
+        let json = serde_json::to_vec(&entry).unwrap();
+        let back = Entry::from_parts(&json, &entry.feature_bytes()).unwrap();
+        assert_eq!(back, entry);
+        assert_eq!(back.features[1].to_bits(), (-0.0f32).to_bits());
+        assert_eq!(Entry::task_of(&entry.job_id), Some("pump-anomaly"));
+        assert!(Entry::from_parts(&json, &[0; 5]).is_err());
+        assert!(Entry::from_parts(b"{}", &[]).is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! Brings what other processes know into this one's picture, and tells them what this one knows.
+//!
+//! Shared facts live beside the queue, for each task: the backlog (`depth`), pinned accuracies
+//! (`accuracy`, by model) and service times (`service`, by tier).
+
+use std::collections::BTreeMap;
+
+use shared::catalog::CatalogTask;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::queue::QueueError;
+
+/// Name of the shared facts that pin accuracies, by model.
+pub const ACCURACY: &str = "accuracy";
+const SERVICE: &str = "service";
+
+/// Refreshes the picture until shutdown; says once when Redis goes away and once when it is back.
+pub async fn run(app: App, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(app.config.routing.snapshot_interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut reachable = true;
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
+        match refresh(&app).await {
+            Ok(()) if !reachable => {
+                reachable = true;
+                tracing::info!("redis is back; load and accuracies are read again");
+            }
+            Ok(()) => {}
+            Err(error) if reachable => {
+                reachable = false;
+                tracing::warn!(%error, "redis cannot be used; load and accuracies stay as last read");
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Reads all shared facts once.
+///
+/// # Errors
+/// [`QueueError`] at the first task that cannot be read.
+pub async fn refresh(app: &App) -> Result<(), QueueError> {
+    for task in &app.engine.catalog().tasks {
+        refresh_task(app, task).await?;
+    }
+    Ok(())
+}
+
+/// Reads one task's shared facts.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueError> {
+    let name = &task.schema.name;
+    app.snapshots.set_depths(name, &app.queue.depths(name).await?);
+    let pinned: BTreeMap<String, String> = app.queue.facts(name, ACCURACY).await?.into_iter().collect();
+    let service: BTreeMap<String, String> = app.queue.facts(name, SERVICE).await?.into_iter().collect();
+    for tier in &task.schema.tiers {
+        let Some(model) = task.model_of_tier(tier) else { continue };
+        let own = app.engine.pool(name, &model.name, model.default_version);
+        let service_us =
+            service.get(tier).and_then(|text| text.parse().ok()).or_else(|| own.map(|pool| pool.service_us()));
+        let trained = own.and_then(|pool| pool.reading().training_accuracy);
+        let accuracy = pinned.get(&model.name).and_then(|text| text.parse().ok()).or(trained);
+        app.snapshots.set_facts(name, tier, service_us, accuracy);
+        if let Some(pool) = own.filter(|_| app.config.role.consumes()) {
+            let measured = pool.service_us().to_string();
+            // Told only when it changed: this runs four times a second.
+            if service.get(tier) != Some(&measured) {
+                app.queue.set_fact(name, SERVICE, tier, Some(&measured)).await?;
+            }
+        }
+    }
+    Ok(())
+}

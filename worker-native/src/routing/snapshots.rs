@@ -1,0 +1,167 @@
+//! The native side's live picture of load and accuracy, and the snapshots made of it.
+//!
+//! Fed by every enqueue and settle of this process, by its own synchronous readings, and by
+//! [`super::feed`] with what other processes did.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use shared::catalog::Catalog;
+use shared::snapshot::{Snapshot, TaskLoad, TierLoad};
+
+use crate::queue::Depths;
+
+/// Live load and accuracy of every task.
+#[derive(Debug)]
+pub struct Snapshots {
+    boot: u64,
+    seq: AtomicU64,
+    tasks: BTreeMap<String, Vec<Tier>>,
+}
+
+#[derive(Debug)]
+struct Tier {
+    name: String,
+    // Readings of `/predict` that wait or run in this process: they load the same workers.
+    synchronous: AtomicU32,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Known {
+    queued: u32,
+    service_us: Option<u32>,
+    accuracy: Option<f32>,
+}
+
+impl Tier {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Plain numbers: a panic elsewhere cannot have left them half written.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts one synchronous reading in for as long as it lives.
+#[derive(Debug)]
+pub struct SynchronousGuard<'a>(Option<&'a AtomicU32>);
+
+impl Drop for SynchronousGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(count) = self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Snapshots {
+    /// A picture in which nothing waits and nothing is known.
+    ///
+    /// `boot` names this run of the process; another run must have another number.
+    #[must_use]
+    pub fn new(catalog: &Catalog, boot: u64) -> Self {
+        let tier = |name: &String| Tier {
+            name: name.clone(),
+            synchronous: AtomicU32::new(0),
+            known: Mutex::new(Known::default()),
+        };
+        let tasks = catalog
+            .tasks
+            .iter()
+            .map(|task| (task.schema.name.clone(), task.schema.tiers.iter().map(tier).collect()))
+            .collect();
+        Self { boot, seq: AtomicU64::new(0), tasks }
+    }
+
+    fn tiers(&self, task: &str) -> &[Tier] {
+        self.tasks.get(task).map_or(&[], Vec::as_slice)
+    }
+
+    /// Takes in a task's backlog; a tier that is not listed has none.
+    pub fn set_depths(&self, task: &str, depths: &Depths) {
+        for tier in self.tiers(task) {
+            tier.known().queued = depths.get(&tier.name).copied().unwrap_or(0);
+        }
+    }
+
+    /// Takes in what is known of a tier's model.
+    pub fn set_facts(&self, task: &str, tier: &str, service_us: Option<u32>, accuracy: Option<f32>) {
+        if let Some(tier) = self.tiers(task).iter().find(|candidate| candidate.name == tier) {
+            let mut known = tier.known();
+            known.service_us = service_us;
+            known.accuracy = accuracy;
+        }
+    }
+
+    /// Counts one synchronous reading until the guard is dropped.
+    #[must_use]
+    pub fn begin_synchronous(&self, task: &str, tier: &str) -> SynchronousGuard<'_> {
+        let count = self.tiers(task).iter().find(|candidate| candidate.name == tier).map(|tier| &tier.synchronous);
+        if let Some(count) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        SynchronousGuard(count)
+    }
+
+    /// Load and accuracy of one task, now.
+    #[must_use]
+    pub fn load(&self, task: &str) -> TaskLoad {
+        let tiers = self.tiers(task).iter().map(|tier| {
+            let known = *tier.known();
+            TierLoad {
+                tier: tier.name.clone(),
+                depth: known.queued.saturating_add(tier.synchronous.load(Ordering::Relaxed)),
+                service_us: known.service_us,
+                accuracy: known.accuracy,
+            }
+        });
+        TaskLoad { task: task.to_owned(), tiers: tiers.collect() }
+    }
+
+    /// A snapshot of one task, or of all; each has a higher number than the one before.
+    #[must_use]
+    pub fn take(&self, task: Option<&str>, now_ms: u64) -> Snapshot {
+        let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
+        let tasks = match task.filter(|task| self.tasks.contains_key(*task)) {
+            Some(task) => vec![self.load(task)],
+            None => self.tasks.keys().map(|task| self.load(task)).collect(),
+        };
+        Snapshot { boot: self.boot, seq, at: now_ms, tasks }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshots() -> Snapshots {
+        let catalog = serde_json::json!({"etag": "e", "default_task": null, "tasks": [{"models": [], "schema": {
+            "name": "task", "kind": "anomaly", "tiers": ["fast", "accurate"],
+            "fields": [{"name": "x", "type": "number"}],
+        }}]});
+        Snapshots::new(&serde_json::from_value(catalog).unwrap(), 7)
+    }
+
+    #[test]
+    fn synchronous_readings_count_until_they_end() {
+        let snapshots = snapshots();
+        snapshots.set_depths("task", &Depths::from([("accurate".to_owned(), 3)]));
+        let first = snapshots.begin_synchronous("task", "accurate");
+        let none = snapshots.begin_synchronous("task", "no such tier");
+        assert_eq!(snapshots.load("task").depth(), 4);
+        drop((first, none));
+        assert_eq!(snapshots.load("task").depth(), 3);
+        snapshots.set_depths("task", &Depths::new());
+        assert_eq!(snapshots.load("task").depth(), 0);
+    }
+
+    #[test]
+    fn a_later_snapshot_has_a_higher_number() {
+        let snapshots = snapshots();
+        snapshots.set_facts("task", "fast", Some(12), Some(0.5));
+        let (first, second) = (snapshots.take(Some("task"), 1), snapshots.take(None, 2));
+        assert!(second.seq > first.seq && second.boot == 7);
+        assert_eq!(second.tasks[0].tiers[0].service_us, Some(12));
+        assert_eq!(Snapshot::from_text(&second.to_text()).unwrap(), second);
+    }
+}

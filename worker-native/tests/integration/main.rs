@@ -1,0 +1,23 @@
+//! The integration tests: real Redis, the real native service, real workerd with the built wasm.
+//!
+//! Each test starts what it needs on free ports and stops it. Nothing sleeps for a guess: tests
+//! wait for what they can see, with a limit that only a broken service reaches.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod support;
+
+mod documents;
+mod doors;
+mod edge_failures;
+mod engine;
+mod journey;
+mod queue;
+mod recovery;
+mod shift;
+mod starting;

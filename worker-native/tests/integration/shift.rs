@@ -1,0 +1,60 @@
+//! Under load the answers shift from accurate to fast, and back when the queue is short again.
+
+use serde_json::json;
+
+use crate::support::edge::Edge;
+use crate::support::native::Native;
+use crate::support::readings::{get, post, read, result_of};
+use crate::support::redis::Redis;
+use crate::support::until;
+
+#[tokio::test]
+async fn a_queue_over_the_threshold_shifts_answers_to_fast_and_back() {
+    let redis = Redis::start().await;
+    // No consumer at first: the backlog grows job by job, whatever this machine can do.
+    let api = Native::start(&redis.url(), &[("ROLE", "api")]).await;
+    let edge = Edge::start(api.port, &[("QUEUE_THRESHOLD", "5")]);
+    let reading = json!({"task": "hydraulic-leak", "features": crate::engine::sample("hydraulic-leak", "logreg")});
+
+    let mut receipts = Vec::new();
+    for _ in 0..9 {
+        let (status, receipt) = read(post(&edge.url("/data"), &reading).await).await;
+        assert_eq!(status, 202, "{receipt}");
+        receipts.push(receipt);
+    }
+    let tiers: Vec<&str> = receipts.iter().map(|receipt| receipt["tier"].as_str().unwrap()).collect();
+    assert_eq!(tiers, ["accurate", "accurate", "accurate", "accurate", "accurate", "fast", "fast", "fast", "fast"]);
+
+    let _worker = Native::start(&redis.url(), &[("ROLE", "worker")]).await;
+    for (receipt, tier) in receipts.iter().zip(&tiers) {
+        let result = result_of(&edge.url(""), receipt).await;
+        assert_eq!((&result["outcome"], result["tier"].as_str()), (&json!("done"), Some(*tier)));
+    }
+    let (_, results) = get(&edge.url("/results?task=hydraulic-leak&limit=20")).await;
+    let reasons: Vec<&str> =
+        results["results"].as_array().unwrap().iter().map(|result| result["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons.iter().filter(|reason| **reason == "queue_long").count(), 4, "{reasons:?}");
+
+    // The API process hears of the empty queue from Redis, the edge from the API's answers.
+    until("an accurate answer again", || async {
+        let (_, receipt) = read(post(&edge.url("/data"), &reading).await).await;
+        (receipt["tier"] == "accurate" && receipt["decision"]["reason"] == "queue_short").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_edge_is_advice_only_and_a_lie_breaks_nothing() {
+    let redis = Redis::start().await;
+    let native = Native::start(&redis.url(), &[]).await;
+    let reading = json!({"task": "hydraulic-leak", "features": crate::engine::sample("hydraulic-leak", "logreg")});
+    let ask = |route: &'static str, reason: &'static str| {
+        let request = reqwest::Client::new().post(native.url("/predict")).json(&reading);
+        let request = request.header("x-route", route).header("x-route-reason", reason).header("x-route-depth", "many");
+        async move { read(request.send().await.unwrap()).await }
+    };
+    let (status, advised) = ask("fast", "queue_long").await;
+    assert_eq!((status, &advised["tier"], &advised["decision"]["by"]), (200, &json!("fast"), &json!("edge")));
+    let (status, lied) = ask("the-best-one", "because").await;
+    assert_eq!((status, &lied["tier"], &lied["decision"]["by"]), (200, &json!("accurate"), &json!("native")));
+}
