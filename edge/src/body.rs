@@ -1,0 +1,98 @@
+//! Admitting and reading a body: its type and length are judged before a byte of it is read.
+
+use shared::problem::ErrorCode;
+use worker::{Headers, Request};
+
+use crate::answer;
+use crate::error::Failure;
+
+/// What a request's headers say of its body.
+#[derive(Debug, Default)]
+struct Announced {
+    media_type: Option<String>,
+    encoding: Option<String>,
+    length: Option<String>,
+}
+
+/// Reads the body of a request whole, if it may come in.
+pub(crate) async fn read(request: &mut Request, max_bytes: u32) -> Result<Vec<u8>, Failure> {
+    admit(&Announced::of(request.headers()), max_bytes)?;
+    let body = request.bytes().await.map_err(|_| {
+        Failure::new(ErrorCode::InvalidJson, "the body ended before the length announced in content-length")
+    })?;
+    // HTTP/2 carries no guarantee that the length announced is the length sent.
+    if u32::try_from(body.len()).map_or(true, |length| length > max_bytes) {
+        Err(too_large(max_bytes))
+    } else {
+        Ok(body)
+    }
+}
+
+impl Announced {
+    fn of(map: &Headers) -> Self {
+        Self {
+            media_type: answer::get(map, "content-type"),
+            encoding: answer::get(map, "content-encoding"),
+            length: answer::get(map, "content-length"),
+        }
+    }
+}
+
+fn admit(announced: &Announced, max_bytes: u32) -> Result<(), Failure> {
+    let media_type = announced.media_type.as_deref().unwrap_or("none");
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        let detail = format!("send `content-type: application/json`, not {media_type}");
+        return Err(Failure::new(ErrorCode::UnsupportedMediaType, detail));
+    }
+    if let Some(encoding) = announced.encoding.as_deref().filter(|encoding| *encoding != "identity") {
+        let detail = format!("send the body without content-encoding, not `{encoding}`");
+        return Err(Failure::new(ErrorCode::UnsupportedMediaType, detail));
+    }
+    let length = announced.length.as_deref().and_then(|length| length.parse::<u64>().ok());
+    let Some(length) = length else {
+        let detail = "send the body with content-length, not chunked: the edge admits it by its length";
+        return Err(Failure::new(ErrorCode::LengthRequired, detail));
+    };
+    if length > u64::from(max_bytes) {
+        return Err(too_large(max_bytes));
+    }
+    Ok(())
+}
+
+fn too_large(max_bytes: u32) -> Failure {
+    Failure::new(ErrorCode::PayloadTooLarge, format!("at most {max_bytes} bytes are taken (MAX_BODY_BYTES)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(media_type: &str, encoding: &str, length: &str) -> String {
+        let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let announced = Announced { media_type: some(media_type), encoding: some(encoding), length: some(length) };
+        admit(&announced, 100).map_or_else(|failure| failure.log_text(), |()| "ok".to_owned())
+    }
+
+    #[test]
+    fn plain_json_of_a_known_length_is_admitted() {
+        assert_eq!(verdict("application/json", "", "100"), "ok");
+        assert_eq!(verdict("Application/JSON; charset=utf-8", "identity", "0"), "ok");
+    }
+
+    #[test]
+    fn all_else_is_refused_by_its_headers_alone() {
+        let refused = |media_type, encoding, length, code: ErrorCode| {
+            let text = verdict(media_type, encoding, length);
+            assert!(text.starts_with(code.name()), "{text}");
+        };
+        refused("", "", "10", ErrorCode::UnsupportedMediaType);
+        refused("text/plain", "", "10", ErrorCode::UnsupportedMediaType);
+        refused("application/jsonl", "", "10", ErrorCode::UnsupportedMediaType);
+        refused("application/json", "gzip", "10", ErrorCode::UnsupportedMediaType);
+        refused("application/json", "", "", ErrorCode::LengthRequired);
+        refused("application/json", "", "-1", ErrorCode::LengthRequired);
+        refused("application/json", "", "101", ErrorCode::PayloadTooLarge);
+        refused("application/json", "", "18446744073709551615", ErrorCode::PayloadTooLarge);
+    }
+}

@@ -1,0 +1,112 @@
+//! What to do with one body: turn it away, or send it on with which advice.
+//!
+//! Pure: the bytes, what the isolate remembers and the clock go in, a [`Plan`] comes out. Whatever
+//! the edge does not know for sure it leaves to the origin, which checks and decides again anyway.
+
+use shared::policy::{self, JobSpec, Reason};
+use shared::problem::ErrorCode;
+use shared::reading::{self, Rejection, Request};
+use shared::snapshot::TaskLoad;
+use shared::snapshot::cache::{Sight, SnapshotCache};
+
+use crate::catalog::Known;
+use crate::config::EdgeConfig;
+
+/// What to do with one body.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Plan {
+    /// Send it on, or say why not.
+    pub(crate) outcome: Result<Forward, Rejection>,
+    /// What this rests on is no longer fresh: refresh it behind the answer.
+    pub(crate) refresh: bool,
+}
+
+/// How to send a body on.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Forward {
+    /// The task it is for, where known.
+    pub(crate) task: Option<String>,
+    /// How long the caller can wait, where known.
+    pub(crate) deadline_ms: Option<u64>,
+    /// The advice; none leaves the decision to the origin.
+    pub(crate) advice: Option<Advice>,
+}
+
+/// The edge's decision.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Advice {
+    /// The tier's name.
+    pub(crate) tier: String,
+    /// Why this one.
+    pub(crate) reason: Reason,
+    /// The backlog it is based on, in jobs.
+    pub(crate) depth: u32,
+    /// How old the snapshot is, in milliseconds.
+    pub(crate) snapshot_age_ms: u64,
+}
+
+/// Plans what to do with a body.
+pub(crate) fn plan(
+    body: &[u8],
+    known: Option<&Known>,
+    snapshots: &SnapshotCache,
+    config: &EdgeConfig,
+    now_ms: u64,
+) -> Plan {
+    let Some(known) = known else {
+        // No refresh: the answer to this very request names the catalog to fetch.
+        let outcome = reading::check_json(body).map(|()| Forward::default());
+        return Plan { outcome, refresh: false };
+    };
+    match reading::parse(body, &known.catalog) {
+        Ok(request) => decide(&request, snapshots, config, now_ms),
+        Err(rejection) => judge(rejection, known.age_ms, config),
+    }
+}
+
+/// Is a rejection by the kept catalog one that the origin would repeat?
+fn judge(rejection: Rejection, age_ms: u64, config: &EdgeConfig) -> Plan {
+    let stale = age_ms > config.freshness.fresh_ms;
+    let forward = match rejection.code {
+        // Not JSON is not JSON by any catalog.
+        ErrorCode::InvalidJson => return Plan { outcome: Err(rejection), refresh: false },
+        // A task or model may have been added since; only the origin can say that a name does not exist.
+        ErrorCode::UnknownTask | ErrorCode::UnknownModel => true,
+        // A schema may have changed since, so without a recent word of the origin the edge turns nothing away.
+        _ => age_ms > config.freshness.usable_ms,
+    };
+    Plan { outcome: if forward { Ok(Forward::default()) } else { Err(rejection) }, refresh: stale && !forward }
+}
+
+fn decide(request: &Request<'_>, snapshots: &SnapshotCache, config: &EdgeConfig, now_ms: u64) -> Plan {
+    let (load, refresh) = match snapshots.sight(&request.task.schema.name, now_ms, config.freshness) {
+        Sight::Fresh(load, age_ms) => (Some((load, age_ms)), false),
+        Sight::Stale(load, age_ms) => (Some((load, age_ms)), true),
+        Sight::Blind => (None, true),
+    };
+    let forward = Forward {
+        task: Some(request.task.schema.name.clone()),
+        deadline_ms: request.deadline_ms,
+        advice: load.and_then(|(load, age_ms)| advise(request, load, age_ms, config)),
+    };
+    Plan { outcome: Ok(forward), refresh }
+}
+
+/// The advice for a reading; none where the snapshot does not know the tiers it would speak of.
+fn advise(request: &Request<'_>, load: &TaskLoad, snapshot_age_ms: u64, config: &EdgeConfig) -> Option<Advice> {
+    let pinned_tier = match &request.model_name {
+        None => None,
+        // A model without a tier is reached by name only: there is nothing to advise.
+        Some(name) => {
+            let tier = request.task.model(name)?.tier.as_deref()?;
+            Some(load.tiers.iter().position(|load| load.tier == tier)?)
+        }
+    };
+    let job = JobSpec { pinned_tier, deadline_ms: request.deadline_ms, min_accuracy: request.min_accuracy };
+    let decision = policy::route(&config.policy, load, &job);
+    let tier = load.tiers.get(decision.tier)?.tier.clone();
+    Some(Advice { tier, reason: decision.reason, depth: decision.depth, snapshot_age_ms })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+use std::rc::Rc;
+
+use shared::catalog::Catalog;
+use shared::policy::Policy;
+use shared::snapshot::Snapshot;
+use shared::snapshot::cache::Freshness;
+
+use super::*;
+use crate::config::OriginAt;
+
+const NOW: u64 = 100_000;
+const GOOD: &str = r#"{"sensor_data":{"pressure":6.5}}"#;
+const WRONG: &str = r#"{"sensor_data":{"pressure":"high"}}"#;
+
+fn config() -> EdgeConfig {
+    EdgeConfig {
+        policy: Policy::default(),
+        freshness: Freshness { fresh_ms: 1_000, usable_ms: 10_000 },
+        max_body_bytes: 1_024,
+        predict_timeout_ms: 2_000,
+        jobs_timeout_ms: 1_000,
+        origin: OriginAt::Binding,
+    }
+}
+
+fn known(age_ms: u64) -> Known {
+    let catalog: Catalog = serde_json::from_value(serde_json::json!({
+        "etag": "e", "default_task": "pump", "tasks": [{
+            "schema": {
+                "name": "pump", "kind": "anomaly", "tiers": ["fast", "accurate"],
+                "fields": [{"name": "pressure", "type": "number", "min": 0.0, "max": 50.0}],
+            },
+            "models": [
+                {"name": "cheap", "tier": "fast", "default_version": 1, "versions": [1]},
+                {"name": "dear", "tier": "accurate", "default_version": 1, "versions": [1]},
+                {"name": "odd", "tier": null, "default_version": 1, "versions": [1]},
+            ],
+        }],
+    }))
+    .unwrap();
+    Known { catalog: Rc::new(catalog), age_ms }
+}
+
+/// A cache that heard of a backlog `age_ms` ago.
+fn seen(depth: u32, age_ms: u64) -> SnapshotCache {
+    let mut cache = SnapshotCache::new();
+    let text = format!("v=1;e=1;s=1;t=1;pump=fast:0:100:8000,accurate:{depth}:1000:9000");
+    cache.merge(&Snapshot::from_text(&text).unwrap(), NOW - age_ms);
+    cache
+}
+
+fn planned(body: &str, catalog_age_ms: u64, snapshots: &SnapshotCache) -> Plan {
+    plan(body.as_bytes(), Some(&known(catalog_age_ms)), snapshots, &config(), NOW)
+}
+
+fn advice(body: &str, snapshots: &SnapshotCache) -> Option<(String, Reason)> {
+    planned(body, 0, snapshots).outcome.unwrap().advice.map(|advice| (advice.tier, advice.reason))
+}
+
+#[test]
+fn the_backlog_seen_decides() {
+    let plan = planned(GOOD, 0, &seen(9, 200));
+    let advice = plan.outcome.unwrap().advice.unwrap();
+    assert_eq!((advice.tier.as_str(), advice.reason), ("fast", Reason::QueueLong));
+    assert_eq!((advice.depth, advice.snapshot_age_ms, plan.refresh), (9, 200, false));
+    assert_eq!(super::tests::advice(GOOD, &seen(0, 0)), Some(("accurate".to_owned(), Reason::QueueShort)));
+}
+
+#[test]
+fn an_old_snapshot_is_used_and_refreshed_and_a_very_old_one_is_not_used() {
+    let stale = planned(GOOD, 0, &seen(9, 5_000));
+    assert!(stale.refresh && stale.outcome.unwrap().advice.is_some());
+    let blind = planned(GOOD, 0, &seen(9, 10_001));
+    assert!(blind.refresh);
+    let forward = blind.outcome.unwrap();
+    assert_eq!((forward.task.as_deref(), forward.advice), (Some("pump"), None));
+}
+
+#[test]
+fn a_model_the_caller_names_is_advised_by_its_tier() {
+    let pinned = |name| format!(r#"{{"sensor_data":{{"pressure":1}},"model_name":"{name}"}}"#);
+    let busy = seen(99, 0);
+    let expected = Some(("accurate".to_owned(), Reason::CallerPinned));
+    assert_eq!(advice(&pinned("dear"), &busy), expected);
+    assert_eq!(advice(&pinned("accurate"), &busy), expected);
+    assert_eq!(advice(&pinned("odd"), &busy), None);
+}
+
+#[test]
+fn without_a_catalog_only_json_is_checked() {
+    let plan = |body: &str| super::plan(body.as_bytes(), None, &seen(0, 0), &config(), NOW);
+    assert_eq!(plan(WRONG).outcome, Ok(Forward::default()));
+    assert_eq!(plan("[1]").outcome.unwrap_err().code, ErrorCode::InvalidJson);
+}
+
+#[test]
+fn names_the_catalog_lacks_are_for_the_origin_to_judge() {
+    for body in
+        [r#"{"task":"new","features":[1]}"#, r#"{"sensor_data":{"pressure":1},"task":"pump","model_name":"new"}"#]
+    {
+        assert_eq!(planned(body, 0, &seen(0, 0)).outcome, Ok(Forward::default()), "{body}");
+    }
+}
+
+#[test]
+fn a_reading_is_turned_away_only_by_a_catalog_lately_confirmed() {
+    let cache = seen(0, 0);
+    let fresh = planned(WRONG, 1_000, &cache);
+    assert_eq!((fresh.outcome.unwrap_err().faults.len(), fresh.refresh), (1, false));
+    let stale = planned(WRONG, 1_001, &cache);
+    assert!(stale.outcome.is_err() && stale.refresh);
+    assert_eq!(planned(WRONG, 10_001, &cache).outcome, Ok(Forward::default()));
+    assert!(planned("{", 10_001, &cache).outcome.is_err());
+}
+
+#[test]
+fn a_snapshot_that_knows_no_tiers_gives_no_advice() {
+    let mut cache = SnapshotCache::new();
+    let load = TaskLoad { task: "pump".to_owned(), tiers: vec![] };
+    cache.merge(&Snapshot { boot: 1, seq: 1, at: 1, tasks: vec![load] }, NOW);
+    assert_eq!(advice(GOOD, &cache), None);
+}
