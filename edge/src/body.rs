@@ -1,7 +1,7 @@
 //! Admitting and reading a body: its type and length are judged before a byte of it is read.
 
 use shared::problem::ErrorCode;
-use worker::{Headers, Request};
+use worker::Request;
 
 use crate::answer;
 use crate::error::Failure;
@@ -16,7 +16,7 @@ struct Announced {
 
 /// Reads the body of a request whole, if it may come in.
 pub(crate) async fn read(request: &mut Request, max_bytes: u32) -> Result<Vec<u8>, Failure> {
-    admit(&Announced::of(request.headers()), max_bytes)?;
+    admit(&Announced::of(request), max_bytes)?;
     let body = request.bytes().await.map_err(|_| {
         Failure::new(ErrorCode::InvalidJson, "the body ended before the length announced in content-length")
     })?;
@@ -29,11 +29,14 @@ pub(crate) async fn read(request: &mut Request, max_bytes: u32) -> Result<Vec<u8
 }
 
 impl Announced {
-    fn of(map: &Headers) -> Self {
+    fn of(request: &Request) -> Self {
+        let map = request.headers();
+        // No body at all needs no length: the runtime drops the header of an empty one.
+        let none = request.inner().body().is_none().then(|| "0".to_owned());
         Self {
             media_type: answer::get(map, "content-type"),
             encoding: answer::get(map, "content-encoding"),
-            length: answer::get(map, "content-length"),
+            length: answer::get(map, "content-length").or(none),
         }
     }
 }

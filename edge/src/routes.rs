@@ -82,7 +82,7 @@ pub(crate) async fn handle(request: Request, env: &Env, ctx: &Context, line: &mu
     match route {
         Route::Home => return views::home(&line.request_id),
         Route::Live => return Ok(views::live(&line.request_id)),
-        Route::Health => return views::health(&settings, env, line).await,
+        Route::Health => return views::health(&settings, env, ctx, line).await,
         #[cfg(feature = "test-panic")]
         Route::Panic => panics(),
         Route::Ingest(_) | Route::Pass => {}

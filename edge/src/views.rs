@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::catalog::CatalogTask;
-use worker::{Env, Headers, Method, Response};
+use worker::{Context, Env, Headers, Method, Response};
 
 use crate::answer::{self, JSON};
 use crate::config::EdgeConfig;
@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::log::Line;
 use crate::origin::{Call, Limit, Origin, OriginError};
 use crate::state::Settings;
-use crate::{clock, state};
+use crate::{clock, refresh, state};
 
 /// A longer report of the origin is not repeated.
 const MAX_REPORT_BYTES: usize = 16_384;
@@ -114,10 +114,15 @@ struct OriginHealth<'a> {
 }
 
 /// `GET /health`: 200 when a reading sent now would be answered, 503 otherwise.
-pub(crate) async fn health(settings: &Settings, env: &Env, line: &mut Line) -> Result<Response, Failure> {
+pub(crate) async fn health(
+    settings: &Settings,
+    env: &Env,
+    ctx: &Context,
+    line: &mut Line,
+) -> Result<Response, Failure> {
     let asked = match settings.as_ref() {
         Err(_) => Err("not asked: the settings cannot be used".to_owned()),
-        Ok(config) => ask(config, env, line).await,
+        Ok(config) => ask(config, env, ctx, line).await,
     };
     let report = asked.as_ref().ok().and_then(|asked| serde_json::from_str::<&RawValue>(&asked.report).ok());
     let origin = match &asked {
@@ -152,7 +157,7 @@ struct Asked {
     report: String,
 }
 
-async fn ask(config: &EdgeConfig, env: &Env, line: &mut Line) -> Result<Asked, String> {
+async fn ask(config: &EdgeConfig, env: &Env, ctx: &Context, line: &mut Line) -> Result<Asked, String> {
     let origin = Origin::of(config, env).map_err(|failure| failure.log_text())?;
     let headers = Headers::new();
     answer::set(&headers, shared::headers::REQUEST_ID, &line.request_id);
@@ -160,6 +165,8 @@ async fn ask(config: &EdgeConfig, env: &Env, line: &mut Line) -> Result<Asked, S
     let call = Call { method: Method::Get, target: "/health", headers, body: None, limit };
     let answer = origin.send(call).await.map_err(|error: OriginError| error.to_string())?;
     line.origin_ms = Some(answer.took_ms);
+    // A health check that took the turn to fetch the catalog must also fetch it.
+    refresh::catalog(ctx, &origin, &answer);
     let (status, took_ms) = (answer.status(), answer.took_ms);
     let mut report = answer.text().await.map_err(|error| error.to_string())?;
     if report.len() > MAX_REPORT_BYTES {

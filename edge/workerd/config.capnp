@@ -30,6 +30,7 @@ const edge :Workerd.Worker = (
     (name = "ORIGIN", service = "origin"),
     (name = "EDGE_POLICY", fromEnvironment = "EDGE_POLICY"),
     (name = "QUEUE_THRESHOLD", fromEnvironment = "QUEUE_THRESHOLD"),
+    (name = "ACCURACY_FLOOR", fromEnvironment = "ACCURACY_FLOOR"),
     (name = "PREDICT_TIMEOUT_MS", fromEnvironment = "PREDICT_TIMEOUT_MS"),
     (name = "JOBS_TIMEOUT_MS", fromEnvironment = "JOBS_TIMEOUT_MS"),
     (name = "MAX_BODY_BYTES", fromEnvironment = "MAX_BODY_BYTES"),

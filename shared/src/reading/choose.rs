@@ -16,11 +16,11 @@ pub(super) fn task<'c>(
     catalog: &'c Catalog,
 ) -> Result<&'c CatalogTask, Rejection> {
     let default = catalog.default_task.as_deref().and_then(|name| catalog.task(name));
-    let fitting: Vec<&CatalogTask> = catalog
-        .tasks
-        .iter()
-        .filter(|task| fits(&task.schema, form) && model.is_none_or(|model| task.model(model).is_some()))
-        .collect();
+    let mut fitting: Vec<&CatalogTask> = catalog.tasks.iter().filter(|task| fits(&task.schema, form)).collect();
+    // The model's name tells tasks apart that the shape does not; alone it says nothing, it may be a typing error.
+    if fitting.len() > 1 && fitting.iter().any(|task| has(task, model)) {
+        fitting.retain(|task| has(task, model));
+    }
     match (fitting.as_slice(), default) {
         ([only], _) => Ok(only),
         ([], Some(default)) => Ok(default),
@@ -32,6 +32,10 @@ pub(super) fn task<'c>(
             Err(Rejection::invalid(None, vec![Fault::new("#/task", "missing", detail)]))
         }
     }
+}
+
+fn has(task: &CatalogTask, model: Option<&str>) -> bool {
+    model.is_none_or(|model| task.model(model).is_some())
 }
 
 fn fits(schema: &TaskSchema, form: &Form<'_>) -> bool {

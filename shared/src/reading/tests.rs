@@ -108,6 +108,7 @@ fn what_is_not_there_is_named_with_what_is() {
     let model = reject(r#"{"task":"cycle","features":[1,2,3,4,5,6],"model_name":"nope"}"#);
     assert_eq!(model.code, ErrorCode::UnknownModel);
     assert!(model.detail.contains("dear (accurate)"), "{}", model.detail);
+    assert_eq!(reject(r#"{"features":[1,2,3,4,5,6],"model_name":"nope"}"#).code, ErrorCode::UnknownModel);
 }
 
 #[test]

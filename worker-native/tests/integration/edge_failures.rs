@@ -92,3 +92,34 @@ async fn a_wrong_setting_is_named_by_the_edge_and_no_reading_is_taken() {
     let (status, health) = get(&edge.url("/health")).await;
     assert_eq!(status, 503, "{health}");
 }
+
+#[tokio::test]
+async fn a_panic_fails_its_own_request_only() {
+    let redis = Redis::start().await;
+    let native = Native::start(&redis.url(), &[]).await;
+    let edge = Edge::start_panicking(native.port);
+    until("a decision of the edge", || async {
+        let (_, answer) = read(post(&edge.url("/predict"), &body(&normal())).await).await;
+        (answer["decision"]["by"] == "edge").then_some(())
+    })
+    .await;
+    let asked = (0..12).map(|i| {
+        let path = if i % 4 == 0 { "/__panic" } else { "/predict" };
+        let url = edge.url(path);
+        async move { (path, read(post(&url, &body(&normal())).await).await) }
+    });
+    for (path, (status, answer)) in futures_util::future::join_all(asked).await {
+        if path == "/__panic" {
+            assert_eq!((status, &answer["code"]), (500, &json!("internal")), "{answer}");
+            assert!(answer["request_id"].is_string());
+        } else {
+            assert_eq!(
+                (status, &answer["decision"]["by"]),
+                (200, &json!("edge")),
+                "a neighbour lost its state: {answer}"
+            );
+        }
+    }
+    let shipped = Edge::start(native.port, &[]);
+    assert_eq!(post(&shipped.url("/__panic"), &json!({})).await.status(), 404, "the route is in the test's build only");
+}
