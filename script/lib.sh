@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # its readers are other files
-# What script/bootstrap and script/build-edge share. Source script/env.sh first.
+# What script/bootstrap, script/build-edge and script/server share. Source script/env.sh first.
 
 WASM_TARGET=wasm32-unknown-unknown
 TOOLS=$INFER_ROUTER_CACHE/tools

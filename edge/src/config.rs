@@ -148,7 +148,8 @@ fn is_base_url(url: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::cell::RefCell;
+    use std::collections::{BTreeSet, HashMap};
 
     use super::*;
 
@@ -212,6 +213,41 @@ mod tests {
         );
         assert!(text.contains("QUEUE_THRESHOLD=\"0\" is not accepted; accepted: a whole number from 1 to"), "{text}");
         assert!(!text.contains("secret"), "{text}");
+    }
+
+    /// Notes which settings are asked for.
+    struct Asked(RefCell<BTreeSet<String>>);
+
+    impl Vars for Asked {
+        fn text(&self, name: &str) -> Option<String> {
+            self.0.borrow_mut().insert(name.to_owned());
+            None
+        }
+        fn is_bound(&self, _name: &str) -> bool {
+            false
+        }
+    }
+
+    /// What stands between `start` and `end`, line by line.
+    fn names(text: &str, start: &str, end: &str) -> BTreeSet<String> {
+        let lines = text.lines().filter_map(|line| line.trim().strip_prefix(start)?.split_once(end));
+        lines.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn documents_and_deployments_name_every_setting_and_no_other() {
+        let asked = Asked(RefCell::default());
+        assert!(EdgeConfig::read(&asked).is_err());
+        let mut settings = asked.0.into_inner();
+        let vars = include_str!("../../wrangler.toml").split_once("[vars]").unwrap().1.split_once('[').unwrap().0;
+        assert_eq!(names(vars, "", " ="), settings, "wrangler.toml");
+        let config = include_str!("../workerd/config.capnp");
+        settings.remove("ORIGIN_URL");
+        settings.insert(ORIGIN_BINDING.to_owned());
+        let bindings = config.split_once("bindings = [").unwrap().1;
+        assert_eq!(names(bindings, "(name = \"", "\""), settings, "config.capnp");
+        settings.insert("ORIGIN_URL".to_owned());
+        assert_eq!(names(include_str!("../../docs/configuration.md"), "| `EDGE:", "`"), settings, "configuration.md");
     }
 
     #[test]

@@ -5,10 +5,11 @@ use wasm_bindgen::JsCast;
 use worker::Headers;
 use worker::js_sys::{Function, Reflect, global};
 
+use crate::answer;
+
 /// The caller's own id where it is a usable one, else Cloudflare's ray id, else a new one.
 pub(crate) fn of(map: &Headers) -> String {
-    let get = |name| map.get(name).ok().flatten();
-    choose(get(headers::REQUEST_ID), || get("cf-ray"), random_uuid)
+    choose(answer::get(map, headers::REQUEST_ID), || answer::get(map, "cf-ray"), random_uuid)
 }
 
 fn choose(

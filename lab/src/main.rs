@@ -1,7 +1,7 @@
 //! `lab`: what the routing policies do, computed with the functions that serve.
 //!
-//! Owns experiments only; no policy lives here. Today it draws the decision table of a policy over
-//! backlog and accuracy; the discrete-event simulator grows from it.
+//! Owns experiments only; no policy lives here. It draws the decision table of a policy over
+//! backlog and accuracy.
 
 mod table;
 

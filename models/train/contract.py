@@ -8,10 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import hydraulic
-from graph import OPSETS
 from repository import Task
-
-__all__ = ["OPSETS", "model_faults", "replay_rows", "replay_truth", "rows_outside", "task_faults"]
 
 TASK_KEYS = {"name", "title", "description", "kind", "tiers", "classes", "normal", "fields", "replay"}
 MODEL_KEYS = {"name", "description", "tier", "default_version", "output", "versions"}

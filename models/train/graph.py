@@ -7,7 +7,6 @@ The opset is the oldest that has what is needed: onnxruntime 1.24 to 1.31 all ru
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -65,11 +64,6 @@ class Graph:
         helper.set_model_props(model, dict(metadata))
         onnx.checker.check_model(model)
         return model
-
-
-def features_hash(names: Sequence[str]) -> str:
-    """A fingerprint of the feature order, for the model's own metadata."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
 def linear(graph: Graph, source: str, weights: np.ndarray, bias: np.ndarray, output: str) -> str:

@@ -20,8 +20,8 @@ import bench
 import hydraulic
 import linear_models
 import scores
-from graph import INPUT, Graph, features_hash
-from repository import SEED, VERSION, Trained, load_task, trained_with
+from graph import INPUT, Graph
+from repository import SEED, Trained, load_task, metadata
 from trees import Tree, tree_sum
 
 NAME = "hydraulic-leak"
@@ -72,17 +72,7 @@ def _boosting(rows: np.ndarray, truth: np.ndarray):
 
 
 def _judge(task, name, tier, description, graph, original, rows, truth, cooler, test) -> Trained:
-    metadata = {
-        "task": task.name,
-        "model": name,
-        "version": str(VERSION),
-        "features": ",".join(task.fields),
-        "features_hash": features_hash(task.fields),
-        "classes": ",".join(task.classes),
-        "trained_with": trained_with(),
-        "data": hydraulic.CREDIT,
-    }
-    proto = graph.finish(name, {"probabilities": len(task.classes)}, metadata)
+    proto = graph.finish(name, {"probabilities": len(task.classes)}, metadata(task, name, hydraulic.CREDIT))
     shipped = bench.predict(proto.SerializeToString(deterministic=True), rows, "probabilities")
     answer = shipped.argmax(axis=1)
     inputs = made_up_rows(rows, 16)
@@ -102,14 +92,7 @@ def _judge(task, name, tier, description, graph, original, rows, truth, cooler, 
         data=hydraulic.CREDIT,
         bench_rows=rows[test],
         regimes={f"cooler {pct} %": scores.accuracy(truth[cooler == pct], answer[cooler == pct]) for pct in (20, 3)},
-        details={
-            "labels": task.classes,
-            "confusion": scores.confusion(truth[test], answer[test], 2),
-            "balanced_accuracy": round(scores.balanced_accuracy(truth[test], answer[test]), 4),
-            "replay_accuracy": scores.accuracy(truth, answer),
-            "replay_rows": int(truth.size),
-            "replay_note": "the shipped file over every row of the data set, the training rows included",
-        },
+        details=scores.class_details(task.classes, truth, answer, test),
     )
 
 

@@ -10,10 +10,8 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
-from graph import INPUT, Graph, features_hash, linear
+from graph import INPUT, Graph, linear
 from trees import Tree, tree_sum
-
-__all__ = ["autoencoder", "features_hash", "isolation_forest", "lof"]
 
 
 def average_path(samples: np.ndarray) -> np.ndarray:

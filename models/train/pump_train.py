@@ -20,7 +20,7 @@ import bench
 import pump
 import pump_graphs
 import scores
-from repository import SEED, VERSION, Task, Trained, load_task, trained_with
+from repository import SEED, Task, Trained, load_task, metadata
 
 NAME = "pump-anomaly"
 NEEDS_DATA = False
@@ -53,21 +53,9 @@ def test_readings() -> pump.Readings:
     return pump.generate(TEST_ROWS, 0.3, SEED + 2)
 
 
-def _metadata(task: Task, name: str) -> dict[str, str]:
-    return {
-        "task": task.name,
-        "model": name,
-        "version": str(VERSION),
-        "features": ",".join(task.fields),
-        "features_hash": pump_graphs.features_hash(task.fields),
-        "trained_with": trained_with(),
-        "data": DATA,
-    }
-
-
 def _isolation_forest(task: Task, learn: np.ndarray):
     forest = IsolationForest(n_estimators=8, max_samples=512, random_state=SEED).fit(learn)
-    proto = pump_graphs.isolation_forest(forest, _metadata(task, "isolation_forest"))
+    proto = pump_graphs.isolation_forest(forest, metadata(task, "isolation_forest", DATA))
     description = "Isolation forest of 8 trees, fused into one tree ensemble: cheap, sees single values that stick out."
     return "isolation_forest", description, proto, lambda rows: -forest.score_samples(rows)
 
@@ -77,7 +65,7 @@ def _lof(task: Task, learn: np.ndarray):
     points = learn[:4_000]
     scaler = StandardScaler().fit(points.astype(np.float64))
     lof = LocalOutlierFactor(n_neighbors=10, novelty=True).fit(scaler.transform(points.astype(np.float64)))
-    proto = pump_graphs.lof(scaler, lof, _metadata(task, "lof"))
+    proto = pump_graphs.lof(scaler, lof, metadata(task, "lof", DATA))
     description = "Local outlier factor against 4,000 stored readings: dear, finds readings that fit no known neighbourhood."
     return "lof", description, proto, lambda rows: np.log(-lof.score_samples(scaler.transform(rows.astype(np.float64))))
 
@@ -100,7 +88,7 @@ def _autoencoder(task: Task, learn: np.ndarray):
         wanted = scaler.transform(rows.astype(np.float64))
         return np.log1p(np.mean(((wanted - network.predict(wanted)) / usual) ** 2, axis=1))
 
-    proto = pump_graphs.autoencoder(scaler, network, usual, _metadata(task, "autoencoder"))
+    proto = pump_graphs.autoencoder(scaler, network, usual, metadata(task, "autoencoder", DATA))
     description = "Autoencoder 7-64-6-64-7: rebuilds the reading from six numbers and weighs what it cannot rebuild."
     return "autoencoder", description, proto, original
 

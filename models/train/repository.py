@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,6 +88,26 @@ class Trained:
     @property
     def folder(self) -> Path:
         return Path(self.task.name) / self.name
+
+
+def metadata(task: Task, model: str, data: str, features: Sequence[str] | None = None) -> dict[str, str]:
+    """What a graph says of itself; `features` where the fields' names alone do not name the columns."""
+    classes = {"classes": ",".join(task.classes)} if task.classes else {}
+    return {
+        "task": task.name,
+        "model": model,
+        "version": str(VERSION),
+        "features": ",".join(features or task.fields),
+        "features_hash": _features_hash(task.fields),
+        **classes,
+        "trained_with": trained_with(),
+        "data": data,
+    }
+
+
+def _features_hash(names: Sequence[str]) -> str:
+    """A fingerprint of the feature order."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
 def trained_with() -> str:

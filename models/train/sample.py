@@ -6,14 +6,14 @@ Its seed is neither the training's nor the test's, so no model has seen these ro
 from __future__ import annotations
 
 import csv
-import pathlib
 
 import pump
+from repository import MODELS
 
 SEED = 2026
 ROWS = 600
 FAULT_SHARE = 0.3
-TARGET = pathlib.Path(__file__).resolve().parents[1] / "pump-anomaly" / "sample.csv"
+TARGET = MODELS / "pump-anomaly" / "sample.csv"
 
 
 def main() -> None:

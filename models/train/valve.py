@@ -15,8 +15,8 @@ import hydraulic
 import linear_models
 import rocket
 import scores
-from graph import INPUT, Graph, features_hash
-from repository import SEED, VERSION, Task, Trained, load_task, trained_with
+from graph import INPUT, Graph
+from repository import SEED, Task, Trained, load_task, metadata
 
 NAME = "hydraulic-valve"
 NEEDS_DATA = True
@@ -117,17 +117,8 @@ def made_up_cycles(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def _judge(task, name, tier, description, graph, rows, truth, test, original, features, fit) -> Trained:
-    metadata = {
-        "task": task.name,
-        "model": name,
-        "version": str(VERSION),
-        "features": ",".join(f"{channel}[{hydraulic.SECONDS}]" for channel in task.fields),
-        "features_hash": features_hash(task.fields),
-        "classes": ",".join(task.classes),
-        "trained_with": trained_with(),
-        "data": hydraulic.CREDIT,
-    }
-    proto = graph.finish(name, {"probabilities": len(task.classes)}, metadata)
+    columns = [f"{channel}[{hydraulic.SECONDS}]" for channel in task.fields]
+    proto = graph.finish(name, {"probabilities": len(task.classes)}, metadata(task, name, hydraulic.CREDIT, columns))
     shipped = bench.predict(proto.SerializeToString(deterministic=True), rows, "probabilities")
     answer = shipped.argmax(axis=1)
     wanted = original(rows)
@@ -156,12 +147,7 @@ def _judge(task, name, tier, description, graph, rows, truth, test, original, fe
         bench_rows=rows[test],
         regimes=regimes,
         details={
-            "labels": task.classes,
-            "confusion": scores.confusion(truth[test], answer[test], len(task.classes)),
-            "balanced_accuracy": round(scores.balanced_accuracy(truth[test], answer[test]), 4),
-            "replay_accuracy": scores.accuracy(truth, answer),
-            "replay_rows": int(truth.size),
-            "replay_note": "the shipped file over every row of the data set, the training rows included",
+            **scores.class_details(task.classes, truth, answer, test),
             "parity_rows_above_1e-5": int((gap > 1e-5).sum()),
             "parity_worst": float(gap.max()),
             "parity_class_changed": int((answer != wanted.argmax(axis=1)).sum()),

@@ -18,6 +18,7 @@ use crate::catalog::{Catalog, CatalogTask};
 use crate::ids::is_id;
 use crate::problem::ErrorCode;
 use json::Object;
+pub use json::pointer;
 
 /// Most faults told in one answer; a thousand wrong numbers need not be a thousand lines.
 pub const MAX_FAULTS: usize = 64;

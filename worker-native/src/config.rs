@@ -69,6 +69,10 @@ pub struct HttpConfig {
     pub max_body_bytes: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    /// How long a connection may be idle, or take to send a request's head.
+    pub header_timeout: Duration,
+    /// Connections open at once; further ones wait to be accepted.
+    pub max_connections: usize,
     /// How long `/predict` waits for a model when the caller names no deadline.
     pub predict_timeout: Duration,
     /// How long a shutdown waits for what is under way.
@@ -174,6 +178,18 @@ impl Config {
                 2_000,
                 1..=600_000,
                 "how long /predict waits when the caller names no deadline",
+            )),
+            header_timeout: millis(read.number(
+                "HEADER_TIMEOUT_MS",
+                30_000,
+                100..=600_000,
+                "how long a connection may be idle, or take to send a request's head",
+            )),
+            max_connections: to_usize(read.number(
+                "MAX_CONNECTIONS",
+                10_000,
+                1..=1_000_000,
+                "connections open at once; further ones wait to be accepted",
             )),
             drain_timeout: millis(read.number(
                 "DRAIN_TIMEOUT_MS",
@@ -285,6 +301,11 @@ impl Config {
             ),
             json: read.one_of("LOG_FORMAT", "json", &["json", "text"], "JSON lines, or text for eyes") == "json",
         };
+        if usize::try_from(queue.claim_batch).is_ok_and(|claimed| claimed > models.max_waiting) {
+            read.fault(
+                "CLAIM_BATCH must not be above MODEL_MAX_WAITING: what is claimed at once waits for one model at worst",
+            );
+        }
         let settings = read.finish()?;
         let role = match role.as_str() {
             "api" => Role::Api,

@@ -10,101 +10,166 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use shared::snapshot::TaskLoad;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::now_ms;
-use crate::engine::PoolError;
+use crate::engine::{Answer, PoolError};
 use crate::queue::redis::ClaimConnection;
 use crate::queue::{Claimed, Entry, QueueError};
-use settle::{Departure, settle};
+use settle::{Departure, settle, unreadable};
 
-/// Longest pause between two tries while Redis is away.
+/// Longest pause between two tries while Redis cannot be used.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
+/// From this start on a job runs alone: if it is what kills its consumers, it takes no neighbours with it.
+const SUSPECT_ATTEMPT: u32 = 3;
+/// How often a reading that found its model's queue full tries again.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// One consumer of one task's jobs.
+#[derive(Debug)]
+struct Consumer {
+    app: App,
+    task: String,
+    name: String,
+    shutdown: CancellationToken,
+}
 
 /// Runs the jobs of one task until shutdown; what was claimed by then is still settled.
 pub async fn run(app: App, task: String, shutdown: CancellationToken) {
-    let consumer = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
-    tracing::info!(%task, %consumer, "consumer started");
-    let mut connection = None;
-    let mut backoff = Backoff::default();
-    let mut reclaim_at = tokio::time::Instant::now();
-    while !shutdown.is_cancelled() {
-        let reclaim = tokio::time::Instant::now() >= reclaim_at;
-        if reclaim {
+    let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+    tracing::info!(%task, consumer = %name, "consumer started");
+    let consumer = Consumer { app, task, name, shutdown };
+    consumer.consume().await;
+    let Consumer { app, task, name, .. } = consumer;
+    if let Err(error) = app.queue.leave(&task, &name).await {
+        tracing::debug!(%task, %error, "the consumer's name stays in the group");
+    }
+    tracing::info!(%task, consumer = %name, "consumer stopped");
+}
+
+impl Consumer {
+    async fn consume(&self) {
+        let mut connection = None;
+        let mut backoff = Backoff::default();
+        let mut reclaim_at = Instant::now();
+        while !self.shutdown.is_cancelled() {
+            match self.take(&mut connection, &mut reclaim_at).await {
+                Ok(claimed) => {
+                    backoff.reset();
+                    self.work(claimed).await;
+                }
+                Err(error) => {
+                    let pause = backoff.next();
+                    if backoff.is_first() {
+                        tracing::warn!(task = %self.task, %error, "redis cannot be used; the consumer tries again until it can");
+                    }
+                    connection = None;
+                    self.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+                }
+            }
+        }
+    }
+
+    /// Takes jobs that lost their consumer, when it is time for that, and new ones otherwise.
+    async fn take(
+        &self,
+        connection: &mut Option<ClaimConnection>,
+        reclaim_at: &mut Instant,
+    ) -> Result<Vec<Claimed>, QueueError> {
+        let queue = &self.app.queue;
+        if Instant::now() >= *reclaim_at {
+            let reclaimed = queue.reclaim(&self.task, &self.name).await?;
+            if !reclaimed.is_empty() {
+                // There may be more: looked at again as soon as these are done.
+                tracing::info!(task = %self.task, jobs = reclaimed.len(), "took over jobs whose lease ended");
+                return Ok(reclaimed);
+            }
             // A third of the lease: a dead consumer's job restarts soon after its lease ends.
-            reclaim_at += (app.config.queue.lease / 3).max(Duration::from_millis(50));
+            *reclaim_at = Instant::now() + (self.app.config.queue.lease / 3).max(Duration::from_millis(50));
         }
-        match take(&app, &mut connection, &task, &consumer, reclaim).await {
-            Ok(claimed) => {
-                backoff.reset();
-                if !claimed.is_empty() {
-                    work(&app, &task, claimed, &shutdown).await;
-                }
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(queue.claim_connection()?),
+        };
+        queue.claim(connection, &self.task, &self.name).await
+    }
+
+    async fn work(&self, claimed: Vec<Claimed>) {
+        if claimed.is_empty() {
+            return;
+        }
+        // Read once for all of them: they leave the queue at the same moment.
+        match self.app.queue.depths(&self.task).await {
+            Ok(depths) => self.app.snapshots.set_depths(&self.task, &depths),
+            Err(error) => tracing::debug!(task = %self.task, %error, "the backlog stays as last known"),
+        }
+        let load = self.app.snapshots.load(&self.task);
+        let (suspects, others): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|job| job.attempt >= SUSPECT_ATTEMPT);
+        let mut running: FuturesUnordered<_> = others.iter().map(|job| self.run_job(job, &load)).collect();
+        while running.next().await.is_some() {}
+        for job in &suspects {
+            self.run_job(job, &load).await;
+        }
+    }
+
+    async fn run_job(&self, job: &Claimed, load: &TaskLoad) {
+        let exhausted = job.attempt > self.app.config.queue.max_attempts;
+        let entry = match &job.entry {
+            Ok(entry) => entry,
+            Err(fault) if exhausted => return unreadable(self, job, fault).await,
+            // A consumer of a newer version may be able to read it.
+            Err(fault) => {
+                return tracing::warn!(task = %self.task, stream_id = %job.stream_id, fault, "an entry cannot be read");
             }
-            Err(error) => {
-                let pause = backoff.next();
-                if backoff.is_first() {
-                    tracing::warn!(%task, %error, "redis cannot be used; the consumer tries again until it can");
-                }
-                connection = None;
-                shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+        };
+        let accuracy_of = |tier: &str| load.tiers.iter().find(|load| load.tier == tier).and_then(|load| load.accuracy);
+        let accuracy = entry.decision.tier.as_deref().and_then(accuracy_of);
+        let departure = Departure { depth: load.depth(), accuracy };
+        let ending = if exhausted {
+            Ok(Err(Failure::Dead(format!("started {} times without an end", job.attempt - 1))))
+        } else if entry.deadline_at.is_some_and(|deadline| now_ms() >= deadline) {
+            Ok(Err(Failure::Expired))
+        } else {
+            self.infer(entry).await
+        };
+        match ending {
+            Ok(ending) => settle(self, job, entry, departure, ending).await,
+            Err(Leave(reason)) => self.leave(job, entry, &reason).await,
+        }
+    }
+
+    async fn infer(&self, entry: &Entry) -> Result<Ending, Leave> {
+        let pool = self
+            .app
+            .engine
+            .pool(&entry.task, &entry.model, entry.model_version)
+            .ok_or_else(|| Leave(format!("{} v{} is not loaded here", entry.model, entry.model_version)))?;
+        let width = self.app.engine.catalog().task(&entry.task).map(|task| task.schema.width());
+        if width != Some(entry.features.len()) {
+            return Ok(Err(Failure::Failed("the task's schema has changed since the job was accepted".to_owned())));
+        }
+        // Half the lease: behind it the job would soon be somebody else's.
+        let give_up = Instant::now() + self.app.config.queue.lease / 2;
+        loop {
+            match pool.predict(entry.features.clone()).await {
+                Ok(answer) => return Ok(Ok(answer)),
+                Err(PoolError::Full) if Instant::now() < give_up => tokio::time::sleep(FULL_PAUSE).await,
+                Err(PoolError::Failed(text)) => return Ok(Err(Failure::Failed(text))),
+                Err(error @ (PoolError::Full | PoolError::Closed)) => return Err(Leave(error.to_string())),
             }
         }
     }
-    tracing::info!(%task, %consumer, "consumer stopped");
-}
 
-/// Takes jobs that lost their consumer, when it is time for that, and new ones otherwise.
-async fn take(
-    app: &App,
-    connection: &mut Option<ClaimConnection>,
-    task: &str,
-    consumer: &str,
-    reclaim: bool,
-) -> Result<Vec<Claimed>, QueueError> {
-    if reclaim {
-        let reclaimed = app.queue.reclaim(task, consumer).await?;
-        if !reclaimed.is_empty() {
-            tracing::info!(%task, jobs = reclaimed.len(), "took over jobs whose lease ended");
-            return Ok(reclaimed);
-        }
+    async fn leave(&self, job: &Claimed, entry: &Entry, reason: &str) {
+        let given_back = self.app.queue.give_back(&self.task, &self.name, job).await.is_ok();
+        tracing::warn!(
+            request_id = %entry.request_id, job_id = %entry.job_id, attempt = job.attempt, reason, given_back,
+            "job left unsettled; it is claimed again after its lease"
+        );
     }
-    let connection = match connection {
-        Some(connection) => connection,
-        None => connection.insert(app.queue.claim_connection()?),
-    };
-    app.queue.claim(connection, task, consumer).await
-}
-
-async fn work(app: &App, task: &str, claimed: Vec<Claimed>, shutdown: &CancellationToken) {
-    // Read once for all of them: they leave the queue at the same moment.
-    match app.queue.depths(task).await {
-        Ok(depths) => app.snapshots.set_depths(task, &depths),
-        Err(error) => tracing::debug!(%task, %error, "the backlog stays as last known"),
-    }
-    let load = app.snapshots.load(task);
-    let mut running: FuturesUnordered<_> =
-        claimed.into_iter().map(|job| run_job(app, task, job, &load, shutdown)).collect();
-    while running.next().await.is_some() {}
-}
-
-async fn run_job(app: &App, task: &str, job: Claimed, load: &shared::snapshot::TaskLoad, shutdown: &CancellationToken) {
-    let accuracy_of = |tier: &str| load.tiers.iter().find(|load| load.tier == tier).and_then(|load| load.accuracy);
-    let departure = Departure { depth: load.depth(), accuracy: None };
-    let entry = match &job.entry {
-        Ok(entry) => entry,
-        Err(fault) => return settle::unreadable(app, task, &job.stream_id, fault, shutdown).await,
-    };
-    let departure = Departure { accuracy: entry.decision.tier.as_deref().and_then(accuracy_of), ..departure };
-    let result = if job.attempt > app.config.queue.max_attempts {
-        Err(Failure::Dead(format!("started {} times without an end", job.attempt - 1)))
-    } else if entry.deadline_at.is_some_and(|deadline| now_ms() >= deadline) {
-        Err(Failure::Expired)
-    } else {
-        infer(app, entry).await
-    };
-    settle(app, entry, &job.stream_id, job.attempt, departure, result, shutdown).await;
 }
 
 /// Why a job has no answer.
@@ -116,26 +181,16 @@ enum Failure {
     Expired,
     /// Started too often without an end.
     Dead(String),
-    /// Not the job's fault and not final: leave it for another try.
-    Leave(String),
 }
 
-async fn infer(app: &App, entry: &Entry) -> Result<crate::engine::Answer, Failure> {
-    let pool = app
-        .engine
-        .pool(&entry.task, &entry.model, entry.model_version)
-        .ok_or_else(|| Failure::Leave(format!("{} v{} is not loaded here", entry.model, entry.model_version)))?;
-    let width = app.engine.catalog().task(&entry.task).map(|task| task.schema.width());
-    if width != Some(entry.features.len()) {
-        return Err(Failure::Failed("the task's schema has changed since the job was accepted".to_owned()));
-    }
-    pool.predict(entry.features.clone()).await.map_err(|error| match error {
-        PoolError::Failed(text) => Failure::Failed(text),
-        PoolError::Full | PoolError::Closed => Failure::Leave(error.to_string()),
-    })
-}
+/// What became of a job.
+type Ending = Result<Answer, Failure>;
 
-/// Doubling pauses while Redis is away.
+/// Why a job was not run: not its fault and not final, so it is left for another try.
+#[derive(Debug)]
+struct Leave(String);
+
+/// Doubling pauses while Redis cannot be used.
 #[derive(Debug, Default)]
 struct Backoff {
     failures: u32,

@@ -31,6 +31,9 @@ pub struct Engine {
     _runtime: Runtime,
 }
 
+/// How long a closing engine waits before it wakes its workers again.
+const WAKE_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Why the engine cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -110,7 +113,12 @@ impl Engine {
             pool.close();
         }
         tasks.close();
-        tasks.wait().await;
+        // A submitter that was just under way may have kept the queue open past the first wake-up: wake again.
+        while tokio::time::timeout(WAKE_AGAIN, tasks.wait()).await.is_err() {
+            for pool in &self.pools {
+                pool.close();
+            }
+        }
     }
 }
 

@@ -14,6 +14,8 @@ mod progress;
 mod readings;
 mod replay;
 mod report;
+#[cfg(test)]
+mod samples;
 mod send;
 mod source;
 mod tally;
@@ -163,9 +165,14 @@ fn read_trace(path: &Path, spread: bool) -> Result<Vec<f64>> {
 }
 
 /// Requests that left a second: gaps, not requests, fill the time between the first and the last.
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 fn rate_of(sent: u64, sending: Duration) -> Option<f64> {
-    (sent > 1 && !sending.is_zero()).then(|| (sent - 1) as f64 / sending.as_secs_f64())
+    (sent > 1 && !sending.is_zero()).then(|| to_f64(sent - 1) / sending.as_secs_f64())
+}
+
+/// A count as a float: exact up to 2^53, more readings than anyone replays.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn to_f64(count: impl TryInto<u64>) -> f64 {
+    count.try_into().unwrap_or(u64::MAX) as f64
 }
 
 fn tell(faults: &[String]) -> anyhow::Error {

@@ -10,7 +10,9 @@
 //! In other words: at-least-once execution, exactly one visible result.
 
 pub mod entry;
+mod link;
 pub mod redis;
+mod results;
 
 pub use entry::{Claimed, Entry, JobState, Outcome, ResultRecord};
 pub use redis::RedisQueue;
@@ -23,7 +25,7 @@ pub type Depths = BTreeMap<String, u32>;
 /// Why the queue did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
-    /// Redis cannot be reached, or did not answer in time.
+    /// Redis cannot be reached, did not answer in time, or takes no writes (full, read-only, not persisting).
     #[error("Redis: {0}")]
     Unavailable(#[from] ::redis::RedisError),
     /// What Redis holds is not what we wrote there.

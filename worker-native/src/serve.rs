@@ -1,9 +1,11 @@
 //! `infer-router serve`: from the configuration to a running service, and to its orderly end.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,40 +35,52 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     }
 
     let tasks = TaskTracker::new();
-    tasks.spawn(feed::run(app.clone(), shutdown.clone()));
+    start(&tasks, &shutdown, "snapshot feed", feed::run(app.clone(), shutdown.clone()));
     if app.config.role.consumes() {
         for task in &app.engine.catalog().tasks {
-            tasks.spawn(consumer::run(app.clone(), task.schema.name.clone(), shutdown.clone()));
+            let consumer = consumer::run(app.clone(), task.schema.name.clone(), shutdown.clone());
+            start(&tasks, &shutdown, "consumer", consumer);
         }
     }
     tasks.close();
     let bound = listener.local_addr().context("the listener has no address")?;
     tracing::info!(address = %bound, role = ?app.config.role, models = app.engine.pools().len(), "ready");
 
-    let draining = app.clone();
-    let stopped = shutdown.clone();
-    let server = axum::serve(listener, http::router(app.clone())).with_graceful_shutdown(async move {
-        stopped.cancelled().await;
-        draining.start_draining();
-        tracing::info!("draining: no new connections, what is under way is finished");
-    });
-    let limit = app.config.http.drain_timeout;
-    let drained = async {
+    let drain_notice = async {
         shutdown.cancelled().await;
-        tokio::time::sleep(limit).await;
+        app.start_draining();
+        tracing::info!("draining: no new connections, what is under way is finished");
     };
-    tokio::select! {
-        served = server => served.context("the HTTP server failed")?,
-        () = drained => tracing::warn!("connections still open at DRAIN_TIMEOUT_MS are cut"),
-    }
-    // The server only returns on shutdown, but an early error path must stop the rest as well.
-    shutdown.cancel();
-    if tokio::time::timeout(limit.max(Duration::from_secs(1)), tasks.wait()).await.is_err() {
+    let served = http::listener::serve(listener, http::router(app.clone()), &app.config.http, &shutdown);
+    tokio::join!(drain_notice, served);
+
+    let limit = app.config.http.drain_timeout.max(Duration::from_secs(1));
+    if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
         tracing::warn!("jobs still running at DRAIN_TIMEOUT_MS come back after their lease");
     }
-    app.engine.shut_down(&engine_tasks).await;
+    if tokio::time::timeout(limit, app.engine.shut_down(&engine_tasks)).await.is_err() {
+        tracing::warn!("a model still runs at DRAIN_TIMEOUT_MS; its answer is lost, its job is not");
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts a part that must run until shutdown; if it ends before, the whole process does: half a service that looks
+/// ready helps nobody.
+fn start(
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+    name: &'static str,
+    part: impl Future<Output = ()> + Send + 'static,
+) {
+    let shutdown = shutdown.clone();
+    tasks.spawn(async move {
+        let panicked = AssertUnwindSafe(part).catch_unwind().await.is_err();
+        if !shutdown.is_cancelled() {
+            tracing::error!(part = name, panicked, "a part of the service ended; the process stops");
+            shutdown.cancel();
+        }
+    });
 }
 
 async fn load_engine(config: &Config, tasks: &TaskTracker) -> anyhow::Result<Engine> {

@@ -69,12 +69,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Object<'de>, M::Error> {
                 let mut object = Object { entries: Vec::new(), duplicates: Vec::new() };
                 while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                    if object.entries.len() + object.duplicates.len() == MAX_NAMES {
+                        return Err(serde::de::Error::custom(format!("more than {MAX_NAMES} names in one object")));
+                    }
                     if object.entries.iter().any(|(known, _)| *known == name) {
                         object.duplicates.push(name.into_owned());
-                    } else if object.entries.len() < MAX_NAMES {
-                        object.entries.push((name, value));
                     } else {
-                        return Err(serde::de::Error::custom(format!("more than {MAX_NAMES} names in one object")));
+                        object.entries.push((name, value));
                     }
                 }
                 Ok(object)
@@ -167,8 +168,9 @@ pub(crate) fn string<'a>(raw: &'a RawValue) -> Option<Cow<'a, str>> {
     raw.get().starts_with('"').then(|| serde_json::from_str::<Name<'a>>(raw.get()).ok().map(|name| name.0)).flatten()
 }
 
-/// A JSON Pointer in URI fragment form from its steps.
-pub(crate) fn pointer(steps: &[&str]) -> String {
+/// A JSON Pointer in URI fragment form (RFC 6901 §6) from its steps.
+#[must_use]
+pub fn pointer(steps: &[&str]) -> String {
     let mut pointer = String::from("#");
     for step in steps {
         pointer.push('/');

@@ -48,6 +48,16 @@ struct Kept {
     load: TaskLoad,
 }
 
+impl Kept {
+    /// Does the kept picture of one boot hold against that of another?
+    fn outranks(&self, other: &Snapshot, now_ms: u64) -> bool {
+        let silent = now_ms.saturating_sub(self.received_ms) >= BOOT_SILENCE_MS;
+        self.boot != other.boot && self.at >= other.at && !silent
+    }
+}
+
+/// A boot not heard of for this long has lost its rank, in milliseconds: its clock may have been ahead of all others'.
+const BOOT_SILENCE_MS: u64 = 10_000;
 /// How long one refresh keeps others from starting, in milliseconds.
 pub const REFRESH_LEASE_MS: u64 = 2_000;
 /// More tasks than a deployment has are not remembered.
@@ -80,7 +90,7 @@ impl SnapshotCache {
                 Some(kept) if kept.boot == snapshot.boot && kept.seq == snapshot.seq => {
                     kept.received_ms = kept.received_ms.max(now_ms);
                 }
-                Some(kept) if kept.boot != snapshot.boot && kept.at >= snapshot.at => {}
+                Some(kept) if kept.outranks(snapshot, now_ms) => {}
                 Some(kept) => *kept = fresh(),
                 None if room => self.kept.push(fresh()),
                 None => {}
@@ -152,6 +162,16 @@ mod tests {
         cache.merge(&snapshot(2, 1, 200, 20), 0);
         cache.merge(&snapshot(1, 9, 150, 9), 0);
         assert_eq!(depth(&cache), Some(20));
+    }
+
+    #[test]
+    fn a_boot_whose_clock_was_ahead_does_not_blind_the_keeper_for_ever() {
+        let mut cache = SnapshotCache::new();
+        cache.merge(&snapshot(1, 1, 900_000, 1), 0);
+        cache.merge(&snapshot(2, 1, 5_000, 2), 9_999);
+        assert_eq!(depth(&cache), Some(1));
+        cache.merge(&snapshot(2, 2, 5_001, 2), 10_000);
+        assert_eq!(depth(&cache), Some(2));
     }
 
     #[test]

@@ -170,6 +170,11 @@ impl Reader {
         value
     }
 
+    /// Notes a fault that no single setting has.
+    pub(super) fn fault(&mut self, fault: &str) {
+        self.faults.push(fault.to_owned());
+    }
+
     pub(super) fn finish(mut self) -> Result<Vec<Setting>, ConfigError> {
         let known: BTreeSet<String> = self.settings.iter().map(|setting| setting.name.to_lowercase()).collect();
         if let Some(path) = &self.source.file_path {

@@ -1,12 +1,10 @@
 //! From the end of a job to its one visible result.
 
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
-use super::{Backoff, Failure};
-use crate::app::App;
+use super::{Backoff, Consumer, Ending, Failure};
 use crate::clock::now_ms;
-use crate::engine::Answer;
-use crate::queue::{Entry, Outcome, QueueError, ResultRecord, Settled};
+use crate::queue::{Claimed, Entry, Outcome, ResultRecord, Settled};
 
 /// What was known when the job left the queue.
 #[derive(Debug, Clone, Copy)]
@@ -18,31 +16,16 @@ pub(super) struct Departure {
 }
 
 /// Stores what became of a job and acknowledges it; logs it once.
-pub(super) async fn settle(
-    app: &App,
-    entry: &Entry,
-    stream_id: &str,
-    attempt: u32,
-    departure: Departure,
-    result: Result<Answer, Failure>,
-    shutdown: &CancellationToken,
-) {
-    let (outcome, answer, error) = match result {
+pub(super) async fn settle(consumer: &Consumer, job: &Claimed, entry: &Entry, departure: Departure, ending: Ending) {
+    let (outcome, answer, error) = match ending {
         Ok(answer) => (Outcome::Done, Some(answer), None),
         Err(Failure::Failed(text)) => (Outcome::Failed, None, Some(text)),
         Err(Failure::Expired) => (Outcome::Expired, None, Some("the deadline passed before it started".to_owned())),
         Err(Failure::Dead(text)) => (Outcome::Dead, None, Some(text)),
-        Err(Failure::Leave(text)) => {
-            tracing::warn!(
-                request_id = %entry.request_id, job_id = %entry.job_id, attempt, reason = %text,
-                "job left unsettled; it is claimed again after its lease"
-            );
-            return;
-        }
     };
     // A job that expired or was given up was claimed once more than it was started.
-    let attempts =
-        if matches!(outcome, Outcome::Expired | Outcome::Dead) { attempt.saturating_sub(1) } else { attempt };
+    let unstarted = matches!(outcome, Outcome::Expired | Outcome::Dead);
+    let attempts = if unstarted { job.attempt.saturating_sub(1) } else { job.attempt };
     let finished_at = now_ms();
     #[expect(clippy::cast_precision_loss, reason = "milliseconds within a job's life are exact in a double")]
     let latency_ms = finished_at.saturating_sub(entry.accepted_at) as f64;
@@ -74,53 +57,44 @@ pub(super) async fn settle(
             return;
         }
     };
-    let stored =
-        store(app, shutdown, || app.queue.settle(&entry.task, &entry.job_id, &entry.lane, stream_id, outcome, &json))
-            .await;
-    let Some(settled) = stored else {
-        tracing::warn!(job_id = %entry.job_id, "job not settled before the shutdown; another consumer runs it again");
+    let Some(settled) = store(consumer, job, outcome, &json).await else {
+        tracing::warn!(job_id = %entry.job_id, "job not settled in time; another consumer runs it again");
         return;
     };
-    app.snapshots.set_depths(&entry.task, &settled.depths);
+    consumer.app.snapshots.set_depths(&entry.task, &settled.depths);
     let error = record.error.as_deref().unwrap_or_default();
     tracing::info!(
         request_id = %entry.request_id, job_id = %entry.job_id, task = %entry.task, model = %entry.model,
         version = entry.model_version, tier = entry.decision.tier.as_deref().unwrap_or_default(),
-        outcome = outcome.name(), attempt, latency_ms, queue_depth = departure.depth, first = settled.first, error,
+        outcome = outcome.name(), attempts, latency_ms, queue_depth = departure.depth, first = settled.first, error,
         "job settled"
     );
 }
 
-/// Sets an entry that nobody can read aside, so that it does not come back for ever.
-pub(super) async fn unreadable(app: &App, task: &str, stream_id: &str, fault: &str, shutdown: &CancellationToken) {
-    let job_id = format!("{task}.unreadable-{stream_id}");
+/// Sets an entry that nobody could read aside, so that it does not come back for ever.
+pub(super) async fn unreadable(consumer: &Consumer, job: &Claimed, fault: &str) {
     let record = serde_json::json!({
-        "job_id": job_id, "task": task, "outcome": Outcome::Dead, "error": fault, "finished_at": now_ms(),
+        "job_id": job.job_id, "task": consumer.task, "outcome": Outcome::Dead, "error": fault, "finished_at": now_ms(),
     });
-    let json = record.to_string();
-    // Its lane cannot be read either: the dearest tier's count takes it.
-    let lane = app.snapshots.load(task).tiers.last().map(|tier| tier.tier.clone()).unwrap_or_default();
-    let stored = store(app, shutdown, || app.queue.settle(task, &job_id, &lane, stream_id, Outcome::Dead, &json)).await;
-    tracing::error!(%task, stream_id, fault, stored = stored.is_some(), "an unreadable queue entry was set aside as dead");
+    let stored = store(consumer, job, Outcome::Dead, &record.to_string()).await.is_some();
+    tracing::error!(task = %consumer.task, job_id = %job.job_id, fault, stored, "an unreadable queue entry was set aside as dead");
 }
 
-/// Tries until Redis has it; gives up only when the process is to end.
+/// Tries until Redis has it, for as long as the job is still this consumer's.
 ///
 /// The job was run: to run it again because Redis blinked would be a waste, and harmless.
-async fn store<F>(app: &App, shutdown: &CancellationToken, settle: impl Fn() -> F) -> Option<Settled>
-where
-    F: Future<Output = Result<Settled, QueueError>>,
-{
+async fn store(consumer: &Consumer, job: &Claimed, outcome: Outcome, json: &str) -> Option<Settled> {
+    let give_up = Instant::now() + consumer.app.config.queue.lease;
     let mut backoff = Backoff::default();
     loop {
-        match settle().await {
+        match consumer.app.queue.settle(&consumer.task, job, outcome, json).await {
             Ok(settled) => return Some(settled),
             Err(error) => {
                 let pause = backoff.next();
                 if backoff.is_first() {
-                    tracing::warn!(%error, draining = app.is_draining(), "a result cannot be stored yet");
+                    tracing::warn!(job_id = %job.job_id, %error, "a result cannot be stored yet");
                 }
-                if shutdown.is_cancelled() {
+                if consumer.shutdown.is_cancelled() || Instant::now() >= give_up {
                     return None;
                 }
                 tokio::time::sleep(pause).await;

@@ -3,6 +3,7 @@
 use axum::body::{Body, to_bytes};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http_body_util::LengthLimitError;
 use shared::problem::ErrorCode;
 
 use super::error::ApiError;
@@ -26,8 +27,10 @@ pub(super) async fn read(config: &HttpConfig, map: &HeaderMap, body: Body) -> Re
     }
     match tokio::time::timeout(config.body_timeout, to_bytes(body, config.max_body_bytes)).await {
         Ok(Ok(bytes)) => Ok(bytes.to_vec()),
-        // The limit, or a connection that broke; the latter has nobody left to tell.
-        Ok(Err(_)) => Err(too_large(config)),
+        Ok(Err(error)) if std::error::Error::source(&error).is_some_and(|cause| cause.is::<LengthLimitError>()) => {
+            Err(too_large(config))
+        }
+        Ok(Err(error)) => Err(ApiError::caused(ErrorCode::InvalidJson, "the body broke off or is malformed", &error)),
         Err(_) => Err(ApiError::new(ErrorCode::InvalidJson, "the body did not arrive in time (BODY_TIMEOUT_MS)")),
     }
 }

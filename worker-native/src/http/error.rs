@@ -52,6 +52,13 @@ impl From<Rejection> for ApiError {
 impl From<QueueError> for ApiError {
     fn from(error: QueueError) -> Self {
         match &error {
+            QueueError::Unavailable(cause) if matches!(cause.code(), Some("OOM" | "MISCONF" | "READONLY")) => {
+                Self::caused(
+                    ErrorCode::QueueUnavailable,
+                    "the queue takes no jobs at present: Redis refuses to write; nothing was promised, try again",
+                    &error,
+                )
+            }
             QueueError::Unavailable(_) => Self::caused(
                 ErrorCode::QueueUnavailable,
                 "the queue cannot be reached; nothing was promised, try again",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::catalog::{CatalogModel, CatalogTask};
 use shared::problem::ErrorCode;
-use shared::reading::{Fault, unknown_model};
+use shared::reading::{Fault, MAX_FAULTS, pointer, unknown_model};
 
 use super::body;
 use super::error::ApiError;
@@ -77,9 +77,10 @@ pub(super) async fn feedback(State(app): State<App>, map: HeaderMap, body: Body)
 
 fn check(raw: Raw) -> Result<Statement, ApiError> {
     let mut faults = Vec::new();
-    for name in raw.rest.keys() {
-        let detail = format!("`{name}` is not known here; known are task, model, accuracy");
-        faults.push(Fault::new(format!("#/{name}"), "unexpected", detail));
+    for name in raw.rest.keys().take(MAX_FAULTS) {
+        let shown: String = name.chars().take(64).collect();
+        let detail = format!("`{shown}` is not known here; known are task, model, accuracy");
+        faults.push(Fault::new(pointer(&[&shown]), "unexpected", detail));
     }
     let task = match raw.task {
         None | Some(Value::Null) => None,

@@ -20,7 +20,7 @@ pub(super) async fn health(State(app): State<App>) -> Response {
 }
 
 async fn report(app: &App) -> Response {
-    let queue = app.queue.ping().await;
+    let queue = app.queue.check_writable().await;
     let draining = app.is_draining();
     let good = queue.is_ok() && !draining;
     let models: Vec<_> = app
@@ -42,11 +42,11 @@ async fn report(app: &App) -> Response {
         "models_loaded": models.len(),
         "models": models,
         // The words of the client library may name hosts; they go to the log, not to callers.
-        "queue": {"reachable": queue.is_ok()},
+        "queue": {"writable": queue.is_ok()},
         "uptime_s": app.started.elapsed().as_secs(),
     });
     if let Err(error) = queue {
-        tracing::debug!(%error, "health: the queue cannot be reached");
+        tracing::debug!(%error, "health: the queue takes no jobs");
     }
     let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()

@@ -1,6 +1,7 @@
 //! `POST /data`, `POST /v1/jobs`: hand a reading in. `GET /v1/jobs/{id}`: what became of it.
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -97,7 +98,11 @@ pub(super) async fn hand_in(
     Ok(response)
 }
 
-pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn show(
+    State(app): State<App>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let Path(id) = id.map_err(|error| ApiError::new(ErrorCode::NotFound, format!("no such job: {error}")))?;
     let known = Entry::task_of(&id).filter(|task| shared::ids::is_id(&id) && app.engine.catalog().task(task).is_some());
     let state = match known {
         Some(task) => app.queue.job(task, &id).await?,

@@ -1,15 +1,17 @@
 //! Around every request: its id, the snapshot on its answer, the problem document, one log line.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use shared::headers;
 use shared::ids::is_id;
-use shared::problem::{PROBLEM_JSON, Problem};
+use shared::problem::{ErrorCode, PROBLEM_JSON, Problem};
 
 use super::error::ApiError;
 use crate::app::App;
@@ -33,7 +35,11 @@ pub(super) async fn rim(State(app): State<App>, mut request: Request, next: Next
     let id = request_id(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     request.extensions_mut().insert(RequestId(id.clone()));
-    let mut response = next.run(request).await;
+    let mut response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+        // The panic's own message went to standard error by the default hook.
+        ApiError::caused(ErrorCode::Internal, "the log has the cause under this request id", &"a handler panicked")
+            .into_response()
+    });
 
     let error = response.extensions_mut().remove::<ApiError>();
     let applied = response.extensions_mut().remove::<Applied>();
@@ -103,12 +109,14 @@ fn log(
     let code = error.map(|error| error.code.name());
     let detail = error.map(|error| error.detail.as_str());
     let cause = error.and_then(|error| error.cause.as_deref());
-    // Health checks come every few seconds and say nothing when all is well.
+    // Health checks come every few seconds, and what they find is logged where it happens.
     let quiet = error.is_none() && matches!(path, "/health" | "/livez" | "/readyz" | "/ready" | "/v1/snapshot");
-    if status >= 500 {
-        tracing::error!(request_id = %id, method, path, status, took_ms, task, job_id, tier, reason, decided_by, code, detail, cause, "request failed");
-    } else if quiet {
+    if quiet {
         tracing::debug!(request_id = %id, method, path, status, took_ms, "request");
+    } else if matches!(status, 503 | 504) {
+        tracing::warn!(request_id = %id, method, path, status, took_ms, task, job_id, tier, reason, decided_by, code, detail, cause, "request turned away");
+    } else if status >= 500 {
+        tracing::error!(request_id = %id, method, path, status, took_ms, task, job_id, tier, reason, decided_by, code, detail, cause, "request failed");
     } else {
         tracing::info!(request_id = %id, method, path, status, took_ms, task, job_id, tier, reason, decided_by, code, detail, "request");
     }

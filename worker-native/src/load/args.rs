@@ -245,29 +245,17 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 fn sensor_prefix(text: &str) -> Result<String, String> {
-    // 21 characters are left for `-` and the number.
-    if shared::ids::is_id(text) && text.len() + 21 <= shared::ids::MAX_ID_LEN {
+    // What is left is for `-` and the largest number.
+    const LONGEST: usize = shared::ids::MAX_ID_LEN - "-18446744073709551615".len();
+    if shared::ids::is_id(text) && text.len() <= LONGEST {
         return Ok(text.to_owned());
     }
-    Err("use 1 to 107 of the letters, digits and `._:-`".to_owned())
+    Err(format!("use 1 to {LONGEST} of the letters, digits and `._:-`"))
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Cli {
-        #[command(flatten)]
-        load: LoadArgs,
-    }
-
-    fn parse(line: &str) -> Result<LoadArgs, String> {
-        let words = ["load", "--csv", "a.csv"].into_iter().chain(line.split_whitespace());
-        Cli::try_parse_from(words).map(|cli| cli.load).map_err(|error| error.to_string())
-    }
+    use super::super::samples::args as parse;
 
     #[test]
     fn pairs_are_split_at_the_last_sign() {

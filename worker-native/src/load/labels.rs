@@ -100,7 +100,7 @@ impl Labels {
 }
 
 /// The classes a task's predictions come from.
-pub(super) fn classes(schema: &TaskSchema) -> Vec<String> {
+fn classes(schema: &TaskSchema) -> Vec<String> {
     match schema.kind {
         TaskKind::Anomaly => vec!["normal".to_owned(), "anomaly".to_owned()],
         TaskKind::Classification => schema.classes.clone(),
@@ -139,32 +139,15 @@ pub(super) fn canonical(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
+    use super::super::samples::{pairs, schema as no_fields, table};
     use super::*;
-
-    fn table(text: &str) -> (tempfile::NamedTempFile, Table) {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(text.as_bytes()).unwrap();
-        let table = Table::open(file.path(), None).unwrap();
-        (file, table)
-    }
 
     fn schema(classes: &[&str]) -> TaskSchema {
         TaskSchema {
-            name: "t".to_owned(),
-            title: String::new(),
-            description: String::new(),
             kind: if classes.is_empty() { TaskKind::Anomaly } else { TaskKind::Classification },
-            tiers: vec![],
             classes: classes.iter().map(|class| (*class).to_owned()).collect(),
-            normal: vec![],
-            fields: vec![],
+            ..no_fields(vec![])
         }
-    }
-
-    fn map(text: &str) -> Vec<Pair> {
-        text.split(',').filter(|pair| !pair.is_empty()).map(|pair| pair.parse().unwrap()).collect()
     }
 
     fn found(labels: &Labels, table: &Table, group_by: Option<usize>) -> Vec<String> {
@@ -181,7 +164,7 @@ mod tests {
     #[test]
     fn numbers_compare_as_numbers() {
         let (_file, table) = table("x,anomaly\n1,0.0\n2,1\n3,\n4,2.0\n5,1.00\n");
-        let labels = Labels::in_table("anomaly", &map("0=normal,1.0=anomaly"), &table, &schema(&[])).unwrap();
+        let labels = Labels::in_table("anomaly", &pairs("0=normal,1.0=anomaly"), &table, &schema(&[])).unwrap();
         assert_eq!(found(&labels, &table, None), ["normal", "anomaly", "-", "?2.0", "anomaly"]);
     }
 
@@ -189,9 +172,9 @@ mod tests {
     fn several_values_may_mean_one_class_and_classes_mean_themselves() {
         let (_file, table) = table("leak\n0\n1\n2\nleak\n");
         let labels =
-            Labels::in_table("leak", &map("0=none,1=leak,2=leak"), &table, &schema(&["none", "leak"])).unwrap();
+            Labels::in_table("leak", &pairs("0=none,1=leak,2=leak"), &table, &schema(&["none", "leak"])).unwrap();
         assert_eq!(found(&labels, &table, None), ["none", "leak", "leak", "leak"]);
-        let (_file, table) = super::tests::table("v\n73\n100.0\n");
+        let (_file, table) = super::super::samples::table("v\n73\n100.0\n");
         let labels = Labels::in_table("v", &[], &table, &schema(&["73", "100"])).unwrap();
         assert_eq!(found(&labels, &table, None), ["73", "100"]);
     }
@@ -207,7 +190,7 @@ mod tests {
     #[test]
     fn unknown_columns_and_classes_are_faults_together() {
         let (_file, table) = table("a\n1\n");
-        let faults = Labels::in_table("b", &map("0=fine"), &table, &schema(&[])).unwrap_err();
+        let faults = Labels::in_table("b", &pairs("0=fine"), &table, &schema(&[])).unwrap_err();
         assert_eq!(faults.len(), 2);
         assert!(faults[1].contains("normal, anomaly"), "{faults:?}");
         assert_eq!(Labels::joined("b", "c", &[], &table, &schema(&[])).unwrap_err().len(), 2);

@@ -26,11 +26,12 @@ struct Slot {
     kind: FieldKind,
     is_array: bool,
     has_default: bool,
-    from: From,
+    filler: Filler,
 }
 
+/// What fills a field.
 #[derive(Debug, Clone)]
-enum From {
+enum Filler {
     /// Ready JSON.
     Constant(String),
     Columns(Vec<Column>),
@@ -71,13 +72,13 @@ impl Mapping {
             if columns.is_empty() && map.iter().any(|pair| pair.right == field.name) {
                 continue; // The column it names is a fault already.
             }
-            match from(field, columns, wishes, table) {
-                Ok(Some(from)) => slots.push(Slot {
+            match filler(field, columns, wishes, table) {
+                Ok(Some(filler)) => slots.push(Slot {
                     name: quoted(&field.name),
                     kind: field.kind,
                     is_array: field.length > 1,
                     has_default: field.default.is_some(),
-                    from,
+                    filler,
                 }),
                 Ok(None) => {}
                 Err(fault) => faults.push(fault),
@@ -106,12 +107,12 @@ impl Mapping {
 
     /// Says whether there is something to send: an empty cell leaves the field to its default.
     fn write_slot(&self, slot: &Slot, rows: &[StringRecord], out: &mut String) -> bool {
-        let columns = match &slot.from {
-            From::Constant(json) => {
+        let columns = match &slot.filler {
+            Filler::Constant(json) => {
                 out.push_str(json);
                 return true;
             }
-            From::Columns(columns) => columns,
+            Filler::Columns(columns) => columns,
         };
         let first = rows.first().zip(columns.first());
         if !slot.is_array {
@@ -136,16 +137,16 @@ impl Mapping {
 }
 
 /// What fills a field; nothing where its default may.
-fn from(field: &Field, columns: Vec<Column>, wishes: &Wishes<'_>, table: &Table) -> Result<Option<From>, String> {
+fn filler(field: &Field, columns: Vec<Column>, wishes: &Wishes<'_>, table: &Table) -> Result<Option<Filler>, String> {
     let name = &field.name;
     let mut constants = wishes.constant.iter().filter(|pair| pair.left == *name);
     match (constants.next(), constants.next()) {
         (Some(_), Some(_)) => Err(format!("field `{name}` has two constants")),
         (Some(_), None) if !columns.is_empty() => Err(format!("field `{name}` has both a column and a constant")),
-        (Some(constant), None) => Ok(Some(From::Constant(constant_json(field, &constant.right)?))),
+        (Some(constant), None) => Ok(Some(Filler::Constant(constant_json(field, &constant.right)?))),
         (None, _) if !columns.is_empty() => match shape_fault(field, columns.len(), wishes.grouped) {
             Some(fault) => Err(fault),
-            None => Ok(Some(From::Columns(columns))),
+            None => Ok(Some(Filler::Columns(columns))),
         },
         (None, _) if field.default.is_some() => Ok(None),
         (None, _) => Err(format!(

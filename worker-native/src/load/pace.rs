@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use super::to_f64;
+
 /// The intended starts of a replay.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Pace {
@@ -119,12 +121,6 @@ pub(super) fn spread_ticks(offsets_ms: &mut [f64]) {
         }
         start += run;
     }
-}
-
-/// A count as a float: exact up to 2^53, more readings than anyone replays.
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-fn to_f64(count: impl TryInto<u64>) -> f64 {
-    count.try_into().unwrap_or(u64::MAX) as f64
 }
 
 #[cfg(test)]

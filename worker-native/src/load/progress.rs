@@ -25,17 +25,13 @@ impl Collector {
         // Hidden by indicatif itself where standard error is no terminal.
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(5) };
         let bar = ProgressBar::with_draw_target(Some(planned), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} sent {msg} [{elapsed} < {eta}]") {
-            bar.set_style(style);
-        }
+        set_style(&bar, "sent");
         Self { tally, answers: keep.then(Vec::new), sent: 0, open: 0, bar }
     }
 
     /// Says that results are being read back from here on.
     pub(super) fn reading_back(&self, open: &VecDeque<Answer>) {
-        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} results {msg} [{elapsed} < {eta}]") {
-            self.bar.set_style(style);
-        }
+        set_style(&self.bar, "results");
         self.bar.reset();
         self.bar.set_length(u64::try_from(open.len()).unwrap_or(u64::MAX));
     }
@@ -56,6 +52,13 @@ impl Collector {
             self.tally.count(Outcome::Failed),
             self.open
         ));
+    }
+}
+
+fn set_style(bar: &ProgressBar, counted: &str) {
+    let template = format!("{{bar:24}} {{pos}}/{{len}} {counted} {{msg}} [{{elapsed}} < {{eta}}]");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style);
     }
 }
 

@@ -137,52 +137,14 @@ fn saturate(count: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
-    use clap::Parser;
-    use shared::schema::{Field, FieldKind, TaskKind, TaskSchema};
-
     use super::super::mapping::Wishes;
+    use super::super::samples::{args, field, schema, table};
     use super::*;
 
-    #[derive(Debug, Parser)]
-    struct Cli {
-        #[command(flatten)]
-        load: LoadArgs,
-    }
-
-    fn task() -> CatalogTask {
-        let field = Field {
-            name: "x".to_owned(),
-            unit: String::new(),
-            description: String::new(),
-            kind: FieldKind::Number,
-            length: 1,
-            min: None,
-            max: None,
-            values: vec![],
-            default: None,
-        };
-        let schema = TaskSchema {
-            name: "t".to_owned(),
-            title: String::new(),
-            description: String::new(),
-            kind: TaskKind::Anomaly,
-            tiers: vec![],
-            classes: vec![],
-            normal: vec![],
-            fields: vec![field],
-        };
-        CatalogTask { schema, models: vec![] }
-    }
-
     fn shots(csv: &str, flags: &str) -> (u64, Vec<(Option<String>, Answer)>) {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(csv.as_bytes()).unwrap();
-        let path = file.path().to_str().unwrap();
-        let words = ["load", "--csv", path].into_iter().chain(flags.split_whitespace());
-        let args = Cli::parse_from(words).load;
-        let (table, task) = (Table::open(&args.csv, None).unwrap(), task());
+        let (_file, table) = table(csv);
+        let args = args(flags).unwrap();
+        let task = CatalogTask { schema: schema(vec![field("x", 1)]), models: vec![] };
         let wishes = Wishes { map: &[], constant: &[], scale: &[], grouped: false };
         let mapping = Mapping::resolve(&wishes, &table, &task.schema).unwrap();
         let labels = args.label.as_ref().map(|name| Labels::in_table(name, &[], &table, &task.schema).unwrap());

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::answer::{Answer, Outcome};
 use super::args::{LoadArgs, Mode};
 use super::tally::{Accuracy, Share, Spread, Summary};
+use super::to_f64;
 
 /// Most different reasons told in the table; the file has all.
 const MAX_FAULTS: usize = 20;
@@ -241,12 +242,11 @@ fn faults(summary: &Summary) -> Table {
 }
 
 /// A share of the whole in percent; all and none only where it is exactly so.
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
 fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "-".to_owned();
     }
-    let percent = part as f64 * 100.0 / whole as f64;
+    let percent = to_f64(part) * 100.0 / to_f64(whole);
     let shown = if part < whole { percent.min(99.9) } else { percent };
     format!("{:.1} %", if part > 0 { shown.max(0.1) } else { shown })
 }

@@ -96,15 +96,11 @@ impl Service {
             Mode::Predict => "predict",
         };
         let request = self.client.post(format!("{}/{path}", self.base)).header(CONTENT_TYPE, "application/json");
-        match read(request.body(body)).await {
-            Ok((status, body)) => {
-                answer.latency_ms = Some(ms_since(due));
-                answer.read_response(status, &body, self.mode == Mode::Jobs);
-            }
-            Err(error) => {
-                answer.latency_ms = Some(ms_since(due));
-                answer.fail(&cause(&error));
-            }
+        let response = read(request.body(body)).await;
+        answer.latency_ms = Some(ms_since(due));
+        match response {
+            Ok((status, body)) => answer.read_response(status, &body, self.mode == Mode::Jobs),
+            Err(error) => answer.fail(&cause(&error)),
         }
         answer
     }

@@ -212,17 +212,11 @@ impl Iterator for Groups {
 mod tests {
     use std::io::Write;
 
+    use super::super::samples::{file, table};
     use super::*;
 
-    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(bytes).unwrap();
-        file
-    }
-
     fn groups(text: &str, group_by: Option<&str>) -> Vec<(Option<String>, usize, Option<String>)> {
-        let file = file(text.as_bytes());
-        let table = Table::open(file.path(), None).unwrap();
+        let (_file, table) = table(text);
         let group_by = group_by.map(|name| table.column(name).unwrap());
         let groups = table.groups(group_by).unwrap();
         groups.map(|group| group.unwrap()).map(|group| (group.key, group.rows.len(), group.fault)).collect()

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::answer::{Answer, Outcome};
 use super::labels::canonical;
+use super::to_f64;
 
 /// The running counts.
 #[derive(Debug, Clone, Default)]
@@ -24,9 +25,10 @@ pub(super) struct Tally {
     tiers: BTreeMap<String, Hits>,
     hits: Hits,
     /// Of 2xx, of other statuses, of requests without an answer.
-    latencies: [Vec<f64>; 3],
-    start_delays: Vec<f64>,
-    service_latencies: Vec<f64>,
+    latencies_ms: [Vec<f64>; 3],
+    start_delays_ms: Vec<f64>,
+    service_latencies_ms: Vec<f64>,
+    /// Backlogs that decisions were based on, in jobs.
     depths: Vec<f64>,
     /// Whether the run has labels, so that a row without one is worth a word.
     wants_labels: bool,
@@ -148,8 +150,8 @@ impl Tally {
             Some(_) => Outcome::Refused,
             None => Outcome::Failed,
         };
-        self.latencies[series as usize].extend(answer.latency_ms);
-        self.start_delays.extend(answer.start_delay_ms);
+        self.latencies_ms[series as usize].extend(answer.latency_ms);
+        self.start_delays_ms.extend(answer.start_delay_ms);
         match (&answer.label, &answer.label_unknown) {
             (None, Some(text)) => *self.labels_unknown.entry(text.clone()).or_default() += 1,
             (None, None) if self.wants_labels => self.labels_absent += 1,
@@ -173,7 +175,7 @@ impl Tally {
         let named = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
         *self.reasons.entry(named(&answer.reason)).or_default() += 1;
         *self.deciders.entry(named(&answer.decided_by)).or_default() += 1;
-        self.service_latencies.extend(answer.service_latency_ms);
+        self.service_latencies_ms.extend(answer.service_latency_ms);
         self.depths.extend(answer.queue_depth.map(to_f64));
         let key = (named(&answer.model), answer.model_version, answer.tier.clone());
         self.hits.add(answer);
@@ -196,7 +198,7 @@ impl Tally {
     pub(super) fn summary(&self) -> Summary {
         let [answered, refused, failed] = self.outcomes;
         let rows = answered + refused + failed;
-        let [success_ms, refused_ms, failed_ms] = &self.latencies;
+        let [success_ms, refused_ms, failed_ms] = &self.latencies_ms;
         let mut faults: Vec<FaultCount> = self
             .faults
             .iter()
@@ -232,8 +234,8 @@ impl Tally {
             latency_ms: Spread::of(success_ms),
             refused_latency_ms: Spread::of(refused_ms),
             failed_latency_ms: Spread::of(failed_ms),
-            start_delay_ms: Spread::of(&self.start_delays),
-            service_latency_ms: Spread::of(&self.service_latencies),
+            start_delay_ms: Spread::of(&self.start_delays_ms),
+            service_latency_ms: Spread::of(&self.service_latencies_ms),
             queue_depth: Spread::of(&self.depths),
             accuracy: self.hits.accuracy(),
             labels_absent: self.labels_absent,
@@ -277,7 +279,7 @@ impl Hits {
             labelled,
             correct,
             accuracy: ratio(correct, labelled),
-            balanced: recalls.iter().sum::<f64>() / usize_to_f64(recalls.len()),
+            balanced: recalls.iter().sum::<f64>() / to_f64(recalls.len()),
             classes,
             confusion,
         })
@@ -298,7 +300,7 @@ impl Spread {
             p95: rank(95)?,
             p99: rank(99)?,
             max: rank(100)?,
-            mean: sorted.iter().sum::<f64>() / usize_to_f64(count),
+            mean: sorted.iter().sum::<f64>() / to_f64(count),
         })
     }
 }
@@ -326,16 +328,6 @@ fn without_numbers(text: &str) -> String {
 
 fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { to_f64(part) / to_f64(whole) }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-const fn to_f64(count: u64) -> f64 {
-    count as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-const fn usize_to_f64(count: usize) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]

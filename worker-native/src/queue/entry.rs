@@ -73,7 +73,11 @@ pub struct Claimed {
     pub stream_id: String,
     /// Which start this is; 1 is the first.
     pub attempt: u32,
-    /// The job; unreadable entries are settled as dead by the consumer.
+    /// The job's id, also where the entry itself cannot be read.
+    pub job_id: String,
+    /// The tier it counts under in the backlog; empty where that cannot be told.
+    pub lane: String,
+    /// The job, or why it cannot be read.
     pub entry: Result<Entry, String>,
 }
 

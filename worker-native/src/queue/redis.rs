@@ -1,31 +1,28 @@
-//! The queue on Redis Streams.
+//! The queue on Redis Streams: hand in, claim, take over, settle.
 //!
 //! Every step that changes two things is one script under `lua/`. All keys of a task carry the
 //! task's hash tag, so that a script's keys share a slot. No stream is trimmed by length: an entry
-//! goes when its job is settled.
+//! goes when its job is settled. Reading results is [`super::results`]'s.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{AsyncCommands, Script, Value};
-use serde_json::value::RawValue;
+use redis::aio::ConnectionManager;
+use redis::{AsyncCommands, FromRedisValue, Script, ScriptInvocation, Value};
 
-use super::{Claimed, Depths, Enqueued, Entry, JobState, Outcome, QueueError, ResultsFilter, Settled};
+use super::link::Link;
+use super::{Claimed, Depths, Enqueued, Entry, Outcome, QueueError, Settled};
 use crate::config::QueueConfig;
 
 const GROUP: &str = "consumers";
 /// How long one claim waits for a job before it looks at the shutdown again.
 const BLOCK: Duration = Duration::from_millis(500);
-/// How many results one round trip reads while it filters.
-const RESULTS_PAGE: usize = 500;
 
 /// The queue on Redis; cheap to clone.
 #[derive(Clone)]
 pub struct RedisQueue {
     config: Arc<QueueConfig>,
-    client: redis::Client,
-    connection: ConnectionManager,
+    link: Arc<Link>,
     scripts: Arc<Scripts>,
 }
 
@@ -33,6 +30,7 @@ struct Scripts {
     enqueue: Script,
     reclaim: Script,
     settle: Script,
+    leave: Script,
 }
 
 impl std::fmt::Debug for RedisQueue {
@@ -57,39 +55,50 @@ impl RedisQueue {
     /// # Errors
     /// [`QueueError`] when the URL cannot be used.
     pub fn open(config: &QueueConfig) -> Result<Self, QueueError> {
-        let client = redis::Client::open(config.redis_url.as_str())?;
-        let connection =
-            ConnectionManager::new_lazy_with_config(client.clone(), manager(Some(config.command_timeout)))?;
+        let link = Link::open(&config.redis_url, config.command_timeout)?;
         let scripts = Scripts {
             enqueue: Script::new(include_str!("lua/enqueue.lua")),
             reclaim: Script::new(include_str!("lua/reclaim.lua")),
             settle: Script::new(include_str!("lua/settle.lua")),
+            leave: Script::new(include_str!("lua/leave.lua")),
         };
-        Ok(Self { config: Arc::new(config.clone()), client, connection, scripts: Arc::new(scripts) })
+        Ok(Self { config: Arc::new(config.clone()), link: Arc::new(link), scripts: Arc::new(scripts) })
     }
 
-    fn key(&self, task: &str, name: &str) -> String {
+    pub(super) fn key(&self, task: &str, name: &str) -> String {
         format!("{}:{{{task}}}:{name}", self.config.prefix)
     }
 
-    fn job_key(&self, task: &str, job_id: &str) -> String {
+    pub(super) fn job_key(&self, task: &str, job_id: &str) -> String {
         format!("{}:{{{task}}}:job:{job_id}", self.config.prefix)
     }
 
-    /// Is Redis there and writable by us?
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    async fn invoke<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, QueueError> {
+        self.link.checked(script.invoke_async(&mut self.link.get()).await)
+    }
+
+    async fn run<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, QueueError> {
+        self.link.checked(command.query_async(&mut self.link.get()).await)
+    }
+
+    /// Would Redis take a job now? Asked by a write, since a full or read-only Redis still answers a ping.
     ///
     /// # Errors
-    /// [`QueueError::Unavailable`] otherwise.
-    pub async fn ping(&self) -> Result<(), QueueError> {
-        let mut connection = self.connection.clone();
-        redis::cmd("PING").query_async::<Value>(&mut connection).await?;
-        Ok(())
+    /// [`QueueError`] otherwise.
+    pub async fn check_writable(&self) -> Result<(), QueueError> {
+        let mut command = redis::cmd("SET");
+        command.arg(format!("{}:ready", self.config.prefix)).arg("1").arg("PX").arg(60_000);
+        self.run::<Value>(&command).await.map(drop)
     }
 
     /// Stores one job; when this returns `Accepted`, the job is Redis's.
     ///
     /// # Errors
-    /// [`QueueError::Unavailable`]; the job may or may not have been stored when the answer was lost.
+    /// [`QueueError`]; the job may or may not have been stored when the answer was lost.
     pub async fn enqueue(&self, entry: &Entry) -> Result<Enqueued, QueueError> {
         let json = serde_json::to_vec(entry).map_err(|error| QueueError::Corrupt(error.to_string()))?;
         let mut script = self.scripts.enqueue.prepare_invoke();
@@ -100,9 +109,9 @@ impl RedisQueue {
             .arg(json)
             .arg(entry.feature_bytes())
             .arg(&entry.lane)
-            .arg(self.config.max_depth);
-        let (accepted, depth, depths): (u32, u32, Vec<(String, i64)>) =
-            script.invoke_async(&mut self.connection.clone()).await?;
+            .arg(self.config.max_depth)
+            .arg(&entry.job_id);
+        let (accepted, depth, depths): (u32, u32, Vec<(String, i64)>) = self.invoke(&script).await?;
         Ok(if accepted == 1 { Enqueued::Accepted(to_depths(depths)) } else { Enqueued::Full { depth } })
     }
 
@@ -111,14 +120,14 @@ impl RedisQueue {
     /// # Errors
     /// [`QueueError`] when the URL cannot be used.
     pub fn claim_connection(&self) -> Result<ClaimConnection, QueueError> {
-        let config = manager(Some(BLOCK + self.config.command_timeout));
-        Ok(ClaimConnection(ConnectionManager::new_lazy_with_config(self.client.clone(), config)?))
+        Ok(ClaimConnection(self.link.blocking(BLOCK)?))
     }
 
     /// Waits up to half a second for new jobs of a task and claims them; makes the group where it is missing.
     ///
     /// # Errors
-    /// [`QueueError::Unavailable`]; jobs claimed by a command whose answer was lost come back after the lease.
+    /// [`QueueError`]; jobs claimed by a command whose answer was lost come back after the lease. A consumer drops
+    /// its connection then: this one is not repaired.
     pub async fn claim(
         &self,
         connection: &mut ClaimConnection,
@@ -134,29 +143,25 @@ impl RedisQueue {
                 let entries = streams.into_iter().flatten().flat_map(|(_, entries)| entries);
                 Ok(entries.map(|(id, fields)| claimed(id, 1, &fields)).collect())
             }
-            Err(error) if error.code() == Some("NOGROUP") => {
-                self.make_group(task).await?;
-                Ok(vec![])
-            }
+            Err(error) if is_no_group(&error) => self.make_group(task).await.map(|()| vec![]),
             Err(error) => Err(error.into()),
         }
     }
 
     async fn make_group(&self, task: &str) -> Result<(), QueueError> {
-        let mut connection = self.connection.clone();
-        // From 0 and not from `$`: what lies in the stream already was answered 202.
         let mut command = redis::cmd("XGROUP");
+        // From 0 and not from `$`: what lies in the stream already was answered 202.
         command.arg("CREATE").arg(self.key(task, "stream")).arg(GROUP).arg("0").arg("MKSTREAM");
-        match command.query_async::<()>(&mut connection).await {
-            Err(error) if error.code() != Some("BUSYGROUP") => Err(error.into()),
-            Ok(()) | Err(_) => Ok(()),
+        match self.run::<Value>(&command).await {
+            Err(QueueError::Unavailable(error)) if error.code() == Some("BUSYGROUP") => Ok(()),
+            made => made.map(drop),
         }
     }
 
     /// Takes over jobs whose lease ended, from consumers that died or lost their claim's answer.
     ///
     /// # Errors
-    /// [`QueueError::Unavailable`].
+    /// [`QueueError`].
     pub async fn reclaim(&self, task: &str, consumer: &str) -> Result<Vec<Claimed>, QueueError> {
         let mut script = self.scripts.reclaim.prepare_invoke();
         script
@@ -165,129 +170,89 @@ impl RedisQueue {
             .arg(consumer)
             .arg(u64::try_from(self.config.lease.as_millis()).unwrap_or(u64::MAX))
             .arg(self.config.claim_batch);
-        match script.invoke_async::<Vec<(String, u32, Fields)>>(&mut self.connection.clone()).await {
+        match self.invoke::<Vec<(String, u32, Fields)>>(&script).await {
             Ok(entries) => Ok(entries
                 .into_iter()
                 .map(|(id, starts, fields)| claimed(id, starts.saturating_add(1), &fields))
                 .collect()),
-            Err(error) if error.code() == Some("NOGROUP") || error.to_string().contains("NOGROUP") => Ok(vec![]),
-            Err(error) => Err(error.into()),
+            Err(QueueError::Unavailable(error)) if is_no_group(&error) => Ok(vec![]),
+            Err(error) => Err(error),
         }
+    }
+
+    /// Gives a claimed job back unstarted: it is claimed again after the lease, and this claim does not count.
+    ///
+    /// # Errors
+    /// [`QueueError`]; then the claim counts as a start.
+    pub async fn give_back(&self, task: &str, consumer: &str, job: &Claimed) -> Result<(), QueueError> {
+        let mut command = redis::cmd("XCLAIM");
+        command.arg(self.key(task, "stream")).arg(GROUP).arg(consumer).arg(0).arg(&job.stream_id);
+        command.arg("RETRYCOUNT").arg(job.attempt.saturating_sub(1)).arg("JUSTID");
+        self.run::<Value>(&command).await.map(drop)
     }
 
     /// Stores the result of a claimed job and acknowledges it, in one step.
     ///
     /// # Errors
-    /// [`QueueError::Unavailable`]; settling again is harmless.
+    /// [`QueueError`]; settling again is harmless.
     pub async fn settle(
         &self,
         task: &str,
-        job_id: &str,
-        lane: &str,
-        stream_id: &str,
+        job: &Claimed,
         outcome: Outcome,
         result_json: &str,
     ) -> Result<Settled, QueueError> {
         let mut script = self.scripts.settle.prepare_invoke();
         script
             .key(self.key(task, "stream"))
-            .key(self.job_key(task, job_id))
+            .key(self.job_key(task, &job.job_id))
             .key(self.key(task, "depth"))
             .key(self.key(task, "results"))
             .arg(GROUP)
-            .arg(stream_id)
-            .arg(lane)
+            .arg(&job.stream_id)
+            .arg(&job.lane)
             .arg(outcome.name())
             .arg(result_json)
             .arg(self.config.result_ttl.as_secs())
             .arg(self.config.history);
-        let (first, depths): (u32, Vec<(String, i64)>) = script.invoke_async(&mut self.connection.clone()).await?;
+        let (first, depths): (u32, Vec<(String, i64)>) = self.invoke(&script).await?;
         Ok(Settled { first: first == 1, depths: to_depths(depths) })
     }
 
-    /// A job's state; `None` for an id that never was, or whose result has expired.
+    /// Takes a consumer that ends out of the group; one with jobs under its name stays until they are taken over.
     ///
     /// # Errors
     /// [`QueueError`].
-    pub async fn job(&self, task: &str, job_id: &str) -> Result<Option<JobState>, QueueError> {
-        let key = self.job_key(task, job_id);
-        let (state, result): (Option<String>, Option<String>) =
-            self.connection.clone().hmget(key, &["state", "result"]).await?;
-        let result = result.map(|json| parse_json(json.as_str())).transpose()?;
-        Ok(state.map(|state| JobState { state, result }))
-    }
-
-    /// The newest results of some tasks, newest first.
-    ///
-    /// # Errors
-    /// [`QueueError`].
-    pub async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError> {
-        let mut found = Vec::new();
-        for task in tasks {
-            found.extend(self.results_of(task, filter).await?);
-        }
-        found.sort_by_key(|(finished_at, _)| std::cmp::Reverse(*finished_at));
-        found.truncate(filter.limit);
-        Ok(found.into_iter().map(|(_, result)| result).collect())
-    }
-
-    async fn results_of(&self, task: &str, filter: &ResultsFilter) -> Result<Vec<(u64, Box<RawValue>)>, QueueError> {
-        let key = self.key(task, "results");
-        let page = if filter.sensor_id.is_some() { RESULTS_PAGE } else { filter.limit.clamp(1, RESULTS_PAGE) };
-        let mut found = Vec::new();
-        let mut start = 0;
-        loop {
-            let (from, to) = (to_index(start), to_index(start + page - 1));
-            let texts: Vec<String> = self.connection.clone().lrange(&key, from, to).await?;
-            for text in &texts {
-                let peek: Peek<'_> = parse_json(text)?;
-                // The list is in order of settlement: behind one that is too old all are.
-                if filter.since.is_some_and(|since| peek.finished_at < since) {
-                    return Ok(found);
-                }
-                if filter.sensor_id.is_none() || filter.sensor_id.as_deref() == peek.sensor_id.as_deref() {
-                    found.push((peek.finished_at, parse_json(text)?));
-                }
-                if found.len() >= filter.limit {
-                    return Ok(found);
-                }
-            }
-            if texts.len() < page {
-                return Ok(found);
-            }
-            start += page;
-        }
+    pub async fn leave(&self, task: &str, consumer: &str) -> Result<(), QueueError> {
+        let mut script = self.scripts.leave.prepare_invoke();
+        script.key(self.key(task, "stream")).arg(GROUP).arg(consumer);
+        self.invoke::<Value>(&script).await.map(drop)
     }
 
     /// Unsettled jobs of a task by tier.
     ///
     /// # Errors
-    /// [`QueueError::Unavailable`].
+    /// [`QueueError`].
     pub async fn depths(&self, task: &str) -> Result<Depths, QueueError> {
-        let depths: Vec<(String, i64)> = self.connection.clone().hgetall(self.key(task, "depth")).await?;
-        Ok(to_depths(depths))
+        Ok(to_depths(self.link.checked(self.link.get().hgetall(self.key(task, "depth")).await)?))
     }
 
     /// Facts that all processes share about a task's models, under `name`: model or tier to value.
     ///
     /// # Errors
-    /// [`QueueError::Unavailable`].
+    /// [`QueueError`].
     pub async fn facts(&self, task: &str, name: &str) -> Result<Vec<(String, String)>, QueueError> {
-        Ok(self.connection.clone().hgetall(self.key(task, name)).await?)
+        self.link.checked(self.link.get().hgetall(self.key(task, name)).await)
     }
 
     /// Sets a shared fact, or removes it.
     ///
     /// # Errors
-    /// [`QueueError::Unavailable`].
+    /// [`QueueError`].
     pub async fn set_fact(&self, task: &str, name: &str, field: &str, value: Option<&str>) -> Result<(), QueueError> {
-        let key = self.key(task, name);
-        let mut connection = self.connection.clone();
-        let (): () = match value {
-            Some(value) => connection.hset(key, field, value).await?,
-            None => connection.hdel(key, field).await?,
-        };
-        Ok(())
+        let mut command = redis::cmd(if value.is_some() { "HSET" } else { "HDEL" });
+        command.arg(self.key(task, name)).arg(field).arg(value);
+        self.run::<Value>(&command).await.map(drop)
     }
 }
 
@@ -295,39 +260,25 @@ type Fields = Vec<(String, Vec<u8>)>;
 
 fn claimed(stream_id: String, attempt: u32, fields: &[(String, Vec<u8>)]) -> Claimed {
     let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice());
+    let text = |name: &str| field(name).and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned);
     let entry = match (field("job"), field("features")) {
         (Some(json), Some(features)) => Entry::from_parts(json, features),
         _ => Err("its fields are missing".to_owned()),
     };
-    Claimed { stream_id, attempt, entry }
+    Claimed {
+        job_id: text("id").unwrap_or_else(|| format!("unreadable-{stream_id}")),
+        lane: text("lane").unwrap_or_default(),
+        stream_id,
+        attempt,
+        entry,
+    }
+}
+
+fn is_no_group(error: &redis::RedisError) -> bool {
+    // From within a script the code stands at the front of the text only.
+    error.code() == Some("NOGROUP") || error.to_string().contains("NOGROUP")
 }
 
 fn to_depths(pairs: Vec<(String, i64)>) -> Depths {
     pairs.into_iter().map(|(lane, depth)| (lane, u32::try_from(depth.max(0)).unwrap_or(u32::MAX))).collect()
-}
-
-fn to_index(position: usize) -> isize {
-    isize::try_from(position).unwrap_or(isize::MAX)
-}
-
-/// The fields of a stored result that the listing looks at.
-#[derive(serde::Deserialize)]
-struct Peek<'a> {
-    finished_at: u64,
-    #[serde(borrow, default)]
-    sensor_id: Option<std::borrow::Cow<'a, str>>,
-}
-
-fn parse_json<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, QueueError> {
-    serde_json::from_str(text).map_err(|error| QueueError::Corrupt(error.to_string()))
-}
-
-fn manager(response: Option<Duration>) -> ConnectionManagerConfig {
-    // Few retries inside: callers answer 503 quickly, and consumers have a backoff of their own.
-    ConnectionManagerConfig::new()
-        .set_response_timeout(response)
-        .set_connection_timeout(Some(Duration::from_millis(500)))
-        .set_number_of_retries(1)
-        .set_min_delay(Duration::from_millis(50))
-        .set_max_delay(Duration::from_millis(500))
 }

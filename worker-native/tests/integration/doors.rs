@@ -237,3 +237,33 @@ async fn every_answer_carries_the_snapshot_and_the_catalog_has_a_tag() {
         reqwest::Client::new().get(native.url("/v1/catalog")).header("if-none-match", tag).send().await.unwrap();
     assert_eq!(again.status(), 304);
 }
+
+#[tokio::test]
+async fn half_a_request_holds_no_connection_for_ever() {
+    let redis = Redis::start().await;
+    let native = Native::start(&redis.url(), &[("HEADER_TIMEOUT_MS", "100")]).await;
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", native.port)).await.unwrap();
+    stream.write_all(b"POST /data HTTP/1.1\r\nhost: x\r\ncontent-le").await.unwrap();
+    let mut rest = Vec::new();
+    let closed = tokio::time::timeout(crate::support::LIMIT, stream.read_to_end(&mut rest)).await;
+    assert!(closed.is_ok(), "the connection is still open");
+}
+
+#[tokio::test]
+async fn a_malformed_chunk_and_a_path_that_is_no_text_are_told_in_our_words() {
+    let redis = Redis::start().await;
+    let native = Native::start(&redis.url(), &[]).await;
+    let ask = |request: &'static str| async move {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", native.port)).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let chunk = ask("POST /data HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         transfer-encoding: chunked\r\nconnection: close\r\n\r\nZZ\r\n")
+    .await;
+    assert!(chunk.starts_with("HTTP/1.1 400") && chunk.contains("invalid-json"), "{chunk}");
+    let path = ask("GET /v1/jobs/%FF HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(path.starts_with("HTTP/1.1 404") && path.contains("problem+json"), "{path}");
+}

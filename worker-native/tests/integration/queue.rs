@@ -58,9 +58,7 @@ async fn an_accepted_job_is_claimed_once_whole_and_counted_until_it_is_settled()
     assert!(queue.claim(&mut connection, TASK, "c2").await.unwrap().is_empty(), "claimed once");
     assert_eq!(queue.depths(TASK).await.unwrap(), depths(&[("fast", 1), ("accurate", 1)]));
 
-    let stream_id = &claimed[0].stream_id;
-    let settled =
-        queue.settle(TASK, &first.job_id, "fast", stream_id, Outcome::Done, r#"{"finished_at":5}"#).await.unwrap();
+    let settled = queue.settle(TASK, &claimed[0], Outcome::Done, &result(&first, 5)).await.unwrap();
     assert!(settled.first);
     assert_eq!(settled.depths, depths(&[("fast", 0), ("accurate", 1)]));
     assert_eq!(queue.job(TASK, &first.job_id).await.unwrap().unwrap().state, "done");
@@ -74,16 +72,98 @@ async fn a_job_has_one_result_and_is_counted_off_once() {
     let job = entry("fast");
     queue.claim(&mut connection, TASK, "c1").await.unwrap();
     queue.enqueue(&job).await.unwrap();
-    let id = queue.claim(&mut connection, TASK, "c1").await.unwrap()[0].stream_id.clone();
-    let settle = |json: &'static str| queue.settle(TASK, &job.job_id, "fast", &id, Outcome::Done, json);
-    assert!(settle(r#"{"finished_at":1}"#).await.unwrap().first);
-    let again = settle(r#"{"finished_at":2}"#).await.unwrap();
+    let claimed = queue.claim(&mut connection, TASK, "c1").await.unwrap().remove(0);
+    assert!(queue.settle(TASK, &claimed, Outcome::Done, &result(&job, 1)).await.unwrap().first);
+    // Also when the first result has expired in the meantime.
+    let mut raw = redis.connection().await;
+    let () = redis::cmd("DEL").arg(format!("ir:{{{TASK}}}:job:{}", job.job_id)).query_async(&mut raw).await.unwrap();
+    let again = queue.settle(TASK, &claimed, Outcome::Done, &result(&job, 2)).await.unwrap();
     assert!(!again.first);
     assert_eq!(again.depths, depths(&[("fast", 0)]));
-    let filter = ResultsFilter { limit: 10, ..ResultsFilter::default() };
-    let results = queue.results(&[TASK], &filter).await.unwrap();
-    let texts: Vec<&str> = results.iter().map(|result| result.get()).collect();
-    assert_eq!(texts, [r#"{"finished_at":1}"#]);
+    assert_eq!(finished(&queue, &ResultsFilter { limit: 10, ..ResultsFilter::default() }).await, [1]);
+}
+
+#[tokio::test]
+async fn a_group_lost_between_claim_and_settlement_costs_neither_result_nor_count() {
+    let redis = Redis::start().await;
+    let queue = RedisQueue::open(&config(&redis, &[])).unwrap();
+    let mut connection = queue.claim_connection().unwrap();
+    let job = entry("fast");
+    queue.claim(&mut connection, TASK, "c1").await.unwrap();
+    queue.enqueue(&job).await.unwrap();
+    let claimed = queue.claim(&mut connection, TASK, "c1").await.unwrap().remove(0);
+    let mut destroy = redis::cmd("XGROUP");
+    destroy.arg("DESTROY").arg(format!("ir:{{{TASK}}}:stream")).arg("consumers");
+    let _: i64 = destroy.query_async(&mut redis.connection().await).await.unwrap();
+    let settled = queue.settle(TASK, &claimed, Outcome::Done, &result(&job, 1)).await.unwrap();
+    assert_eq!((settled.first, settled.depths), (true, depths(&[("fast", 0)])));
+}
+
+#[tokio::test]
+async fn a_job_given_back_is_not_charged_with_a_start() {
+    let redis = Redis::start().await;
+    let queue = RedisQueue::open(&config(&redis, &[("LEASE_MS", "100")])).unwrap();
+    let mut connection = queue.claim_connection().unwrap();
+    queue.claim(&mut connection, TASK, "c1").await.unwrap();
+    queue.enqueue(&entry("fast")).await.unwrap();
+    let mut claimed = queue.claim(&mut connection, TASK, "c1").await.unwrap().remove(0);
+    for _ in 0..2 {
+        assert_eq!(claimed.attempt, 1);
+        queue.give_back(TASK, "c1", &claimed).await.unwrap();
+        claimed = until("the end of the lease", || async { queue.reclaim(TASK, "c1").await.unwrap().pop() }).await;
+    }
+    // Not given back: the next claim is a second start.
+    let taken = until("the end of the lease", || async { queue.reclaim(TASK, "c1").await.unwrap().pop() }).await;
+    assert_eq!(taken.attempt, 2);
+}
+
+#[tokio::test]
+async fn a_late_settlement_hides_no_newer_result() {
+    let redis = Redis::start().await;
+    let queue = RedisQueue::open(&config(&redis, &[])).unwrap();
+    let mut connection = queue.claim_connection().unwrap();
+    queue.claim(&mut connection, TASK, "c1").await.unwrap();
+    // The last one was run long before it could be stored.
+    for finished_at in [1_000_100, 1_000_200, 1_000_300, 1_000_000] {
+        let job = entry("fast");
+        queue.enqueue(&job).await.unwrap();
+        let claimed = queue.claim(&mut connection, TASK, "c1").await.unwrap().remove(0);
+        queue.settle(TASK, &claimed, Outcome::Done, &result(&job, finished_at)).await.unwrap();
+    }
+    let since = ResultsFilter { limit: 10, since: Some(1_000_200), ..ResultsFilter::default() };
+    assert_eq!(finished(&queue, &since).await, [1_000_300, 1_000_200]);
+}
+
+#[tokio::test]
+async fn a_consumer_that_ends_leaves_the_group_unless_it_holds_jobs() {
+    let redis = Redis::start().await;
+    let queue = RedisQueue::open(&config(&redis, &[])).unwrap();
+    let mut connection = queue.claim_connection().unwrap();
+    for name in ["idle", "busy"] {
+        queue.claim(&mut connection, TASK, name).await.unwrap();
+        queue.claim(&mut connection, TASK, name).await.unwrap();
+    }
+    queue.enqueue(&entry("fast")).await.unwrap();
+    assert_eq!(queue.claim(&mut connection, TASK, "busy").await.unwrap().len(), 1);
+    queue.leave(TASK, "idle").await.unwrap();
+    queue.leave(TASK, "busy").await.unwrap();
+    let mut info = redis::cmd("XINFO");
+    info.arg("CONSUMERS").arg(format!("ir:{{{TASK}}}:stream")).arg("consumers");
+    let left: Vec<BTreeMap<String, redis::Value>> = info.query_async(&mut redis.connection().await).await.unwrap();
+    let names: Vec<String> = left.iter().map(|one| redis::from_redis_value_ref(&one["name"]).unwrap()).collect();
+    assert_eq!(names, ["busy"]);
+}
+
+/// A stored result, as far as the listing looks at it.
+fn result(job: &Entry, finished_at: u64) -> String {
+    serde_json::json!({"job_id": job.job_id, "finished_at": finished_at}).to_string()
+}
+
+/// The finishing times of the results listed.
+async fn finished(queue: &RedisQueue, filter: &ResultsFilter) -> Vec<u64> {
+    let results = queue.results(&[TASK], filter).await.unwrap();
+    let values = results.iter().map(|result| serde_json::from_str::<serde_json::Value>(result.get()).unwrap());
+    values.map(|value| value["finished_at"].as_u64().unwrap()).collect()
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn a_consumer_outlives_redis() {
 #[tokio::test]
 async fn an_entry_that_nobody_can_read_is_set_aside_as_dead() {
     let redis = Redis::start().await;
-    let native = Native::start(&redis.url(), &[]).await;
+    let native = Native::start(&redis.url(), &[("LEASE_MS", "100"), ("MAX_ATTEMPTS", "1")]).await;
     let mut connection = redis.connection().await;
     let mut command = redis::cmd("XADD");
     command.arg("ir:{pump-anomaly}:stream").arg("*").arg("job").arg("not json").arg("features").arg("abc");
@@ -102,6 +102,47 @@ async fn an_entry_that_nobody_can_read_is_set_aside_as_dead() {
     assert_eq!(result["outcome"], "dead");
     let (_, receipt) = read(post(&native.url("/data"), &body(&normal())).await).await;
     assert_eq!(result_of(&native.url(""), &receipt).await["outcome"], "done", "the queue goes on");
+}
+
+#[tokio::test]
+async fn a_redis_that_takes_no_writes_is_told_and_found_again() {
+    let redis = Redis::start().await;
+    let native = Native::start(&redis.url(), &[]).await;
+    let mut admin = redis.connection().await;
+    let set = |name: &'static str, value: &'static str| {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg(name).arg(value);
+        command
+    };
+    let () = set("maxmemory", "1").query_async(&mut admin).await.unwrap();
+    let (status, problem) = read(post(&native.url("/data"), &body(&normal())).await).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("queue-unavailable")));
+    assert!(problem["detail"].as_str().unwrap().contains("refuses to write"), "{problem}");
+    assert_eq!(get(&native.url("/readyz")).await.0, 503, "a ping would still be answered");
+    let () = set("maxmemory", "0").query_async(&mut admin).await.unwrap();
+    assert_eq!(get(&native.url("/readyz")).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_refused_password_is_not_for_ever() {
+    let redis = Redis::start().await;
+    let url = redis.url().replace("redis://", "redis://:secret@");
+    let mut admin = redis.connection().await;
+    let password = |value: &'static str| {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg("requirepass").arg(value);
+        command
+    };
+    let () = password("another").query_async(&mut admin).await.unwrap();
+    let native = Native::start(&url, &[]).await;
+    assert_eq!(post(&native.url("/data"), &body(&normal())).await.status(), 503);
+    let () = password("secret").query_async(&mut admin).await.unwrap();
+    let receipt = until("an accepted job", || async {
+        let (status, receipt) = read(post(&native.url("/data"), &body(&normal())).await).await;
+        (status == 202).then_some(receipt)
+    })
+    .await;
+    assert_eq!(result_of(&native.url(""), &receipt).await["outcome"], "done");
 }
 
 #[tokio::test]

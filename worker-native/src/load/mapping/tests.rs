@@ -1,35 +1,5 @@
-use std::io::Write;
-
-use shared::schema::TaskKind;
-
+use super::super::samples::{field, pairs, schema, table};
 use super::*;
-
-fn field(name: &str, length: usize) -> Field {
-    Field {
-        name: name.to_owned(),
-        unit: String::new(),
-        description: String::new(),
-        kind: FieldKind::Number,
-        length,
-        min: None,
-        max: None,
-        values: vec![],
-        default: None,
-    }
-}
-
-fn schema(fields: Vec<Field>) -> TaskSchema {
-    TaskSchema {
-        name: "t".to_owned(),
-        title: String::new(),
-        description: String::new(),
-        kind: TaskKind::Anomaly,
-        tiers: vec![],
-        classes: vec![],
-        normal: vec![],
-        fields,
-    }
-}
 
 fn pump() -> TaskSchema {
     let state = Field {
@@ -41,17 +11,11 @@ fn pump() -> TaskSchema {
     schema(vec![field("temperature", 1), field("duty", 1), state])
 }
 
-fn pairs(text: &str) -> Vec<Pair> {
-    text.split(',').filter(|pair| !pair.is_empty()).map(|pair| pair.parse().unwrap()).collect()
-}
-
 /// The bodies of a CSV, or every fault of the mapping.
 fn check(csv: &str, schema: &TaskSchema, map: &str, constant: &str, group_by: Option<&str>) -> Result<String, String> {
     let (scale, map) = map.split_once(" scale ").map_or((String::new(), map), |(map, scale)| (scale.to_owned(), map));
     let (map, constant, scale) = (pairs(map), pairs(constant), pairs(&scale));
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(csv.as_bytes()).unwrap();
-    let table = Table::open(file.path(), None).unwrap();
+    let (_file, table) = table(csv);
     let wishes = Wishes { map: &map, constant: &constant, scale: &scale, grouped: group_by.is_some() };
     let mapping = Mapping::resolve(&wishes, &table, schema).map_err(|faults| faults.join("\n"))?;
     let mut out = String::new();
