@@ -29,6 +29,10 @@ read -r _infer_router_workerd _infer_router_dylib <<<"$(_infer_router_platform)"
 : "${ORT_DYLIB_PATH:=$INFER_ROUTER_CACHE/tools/onnxruntime/libonnxruntime.$_infer_router_dylib}"
 : "${REDIS_SERVER_BIN:=$(command -v redis-server || echo redis-server)}"
 
+# The library's own switch comes too late for its first message about process and models.
+: "${ORT_DISABLE_TELEMETRY:=1}"
+
+export ORT_DISABLE_TELEMETRY
 export INFER_ROUTER_ROOT INFER_ROUTER_CACHE CARGO_TARGET_DIR NODE_MODULES WORKERD_BIN ORT_DYLIB_PATH REDIS_SERVER_BIN
 unset _infer_router_workerd _infer_router_dylib
 unset -f _infer_router_platform _infer_router_lock_hash

@@ -12,7 +12,7 @@ using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [
     (name = "edge", worker = .edge),
-    (name = "origin", external = (address = "127.0.0.1:8000", http = ())),
+    (name = "origin", external = (address = "127.0.0.1:8080", http = ())),
     # Where the global fetch() may go. Only this machine, so that no request can be talked into reaching further.
     (name = "internet", network = (allow = ["local"])),
   ],

@@ -1,6 +1,6 @@
 //! Names of the headers that carry facts between the edge, the native service and callers.
 
-/// Follows one request through edge, queue and worker; a caller may send its own.
+/// Follows one request through edge, queue and consumer; a caller may send its own.
 pub const REQUEST_ID: &str = "x-request-id";
 /// The edge's advice: a tier's name, or [`ROUTE_AUTO`]. Never binding for the native side.
 pub const ROUTE: &str = "x-route";

@@ -3,7 +3,7 @@
 //! Owns what both sides must agree on: what a valid reading is, what the load looked like, which
 //! model should answer, and how an error is told. It refuses a clock, IO, randomness and async:
 //! the callers (`edge`, `worker-native`, `lab`) bring `now` and bytes, and get values back. That
-//! is why the wasm edge, the native service and the simulator cannot drift apart.
+//! is why the wasm edge, the native service and the experiments of `lab` cannot drift apart.
 
 pub mod headers;
 pub mod ids;

@@ -2,15 +2,12 @@
 //!
 //! Owns the decision only: reading queues, caching and forwarding are the callers'. Total and
 //! pure: whatever is unknown, stale or absurd is an input, and the same arguments always give the
-//! same [`Decision`], at the edge, in the native service and in the simulator.
-
-use serde::{Deserialize, Serialize};
+//! same [`Decision`], at the edge, in the native service and in `lab`.
 
 use crate::snapshot::{TaskLoad, TierLoad};
 
 /// How tiers are chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyKind {
     /// The cheapest tier, always.
     AlwaysFast,
@@ -81,9 +78,8 @@ pub struct JobSpec {
     pub min_accuracy: Option<f32>,
 }
 
-/// Why a tier was chosen; also metric label, log field and header value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// Why a tier was chosen; its name is also log field and header value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// The caller named the model or the tier.
     CallerPinned,
@@ -215,7 +211,7 @@ fn reaches(tiers: &[TierLoad], tier: usize, asked: f32) -> bool {
 
 /// Would a reading that waits behind the whole backlog still be answered in time?
 ///
-/// Every waiting job counts with its own tier's service time and one worker: on the safe side,
+/// Every waiting job counts with its own tier's service time and one session: on the safe side,
 /// because batching and further workers only make it sooner. An unknown service time counts as 0.
 fn in_time(tiers: &[TierLoad], tier: usize, deadline_ms: u64) -> bool {
     let service_us = |tier: &TierLoad| u64::from(tier.service_us.unwrap_or(0));

@@ -109,10 +109,14 @@ impl TaskSchema {
         self.tiers.iter().position(|name| name == tier)
     }
 
-    /// Is a predicted class an anomaly?
+    /// The fields' names with their lengths, for messages.
     #[must_use]
-    pub fn is_anomalous_class(&self, class: &str) -> bool {
-        !self.normal.iter().any(|normal| normal == class)
+    pub fn field_names(&self) -> String {
+        let shown = |field: &Field| match field.length {
+            1 => field.name.clone(),
+            length => format!("{}[{length}]", field.name),
+        };
+        self.fields.iter().map(shown).collect::<Vec<_>>().join(", ")
     }
 
     /// Every contradiction in the schema, in words; empty when it can be used.

@@ -49,7 +49,7 @@ pub struct TierLoad {
     pub tier: String,
     /// Jobs accepted for this tier and not yet settled, and synchronous readings not yet answered.
     pub depth: u32,
-    /// Microseconds of one worker per reading, smoothed; unknown before the first run.
+    /// Microseconds of one session per reading, smoothed; unknown before the first run.
     pub service_us: Option<u32>,
     /// Measured accuracy of the tier's model, 0..=1; unknown without labels, statement or training report.
     pub accuracy: Option<f32>,
@@ -81,18 +81,8 @@ impl Snapshot {
     /// The text for the wire.
     #[must_use]
     pub fn to_text(&self) -> String {
-        self.text_of(self.tasks.iter())
-    }
-
-    /// The text for one task only: what goes on the answer to a request about that task.
-    #[must_use]
-    pub fn to_text_of(&self, task: &str) -> String {
-        self.text_of(self.tasks.iter().filter(|load| load.task == task))
-    }
-
-    fn text_of<'a>(&self, tasks: impl Iterator<Item = &'a TaskLoad>) -> String {
         let mut text = format!("v=1;e={:x};s={};t={}", self.boot, self.seq, self.at);
-        for load in tasks {
+        for load in &self.tasks {
             text.push_str(&format!(";{}=", load.task));
             for (i, tier) in load.tiers.iter().enumerate() {
                 let comma = if i == 0 { "" } else { "," };
@@ -200,7 +190,6 @@ mod tests {
         assert_eq!(snapshot.tasks[0].tiers[0].accuracy, Some(0.8131));
         assert_eq!(snapshot.tasks[0].tiers[1].accuracy, None);
         assert_eq!(snapshot.to_text(), TEXT);
-        assert_eq!(snapshot.to_text_of("other"), "v=1;e=5f2a;s=42;t=1700000000000");
     }
 
     #[test]

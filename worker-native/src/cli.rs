@@ -96,6 +96,7 @@ fn source(args: &ServeArgs) -> anyhow::Result<Source> {
 }
 
 /// The one place where the environment enters the configuration.
+#[expect(clippy::disallowed_methods, reason = "the one place where the environment enters the configuration")]
 fn environment() -> std::env::VarsOs {
     std::env::vars_os()
 }

@@ -150,157 +150,11 @@ impl Config {
             &["all", "api", "worker"],
             "which parts this process runs: all, api (HTTP only) or worker (queued jobs only)",
         );
-        let port_help = "port of the native service; 0 takes a free one";
-        // PORT is what hosting platforms set; API_PORT is ours and wins.
-        let port_default = read.number("PORT", 8080, 0..=65_535, "port, where API_PORT is not set");
-        let http = HttpConfig {
-            host: read.parsed(
-                "API_HOST",
-                "127.0.0.1",
-                "an IP address such as 127.0.0.1 or 0.0.0.0",
-                "address to listen on",
-            ),
-            port: to_u16(read.number("API_PORT", port_default, 0..=65_535, port_help)),
-            max_body_bytes: to_usize(read.number(
-                "MAX_BODY_BYTES",
-                262_144,
-                1_024..=16_777_216,
-                "largest request body, in bytes",
-            )),
-            body_timeout: millis(read.number(
-                "BODY_TIMEOUT_MS",
-                10_000,
-                100..=300_000,
-                "how long a request body may take to arrive",
-            )),
-            predict_timeout: millis(read.number(
-                "PREDICT_TIMEOUT_MS",
-                2_000,
-                1..=600_000,
-                "how long /predict waits when the caller names no deadline",
-            )),
-            header_timeout: millis(read.number(
-                "HEADER_TIMEOUT_MS",
-                30_000,
-                100..=600_000,
-                "how long a connection may be idle, or take to send a request's head",
-            )),
-            max_connections: to_usize(read.number(
-                "MAX_CONNECTIONS",
-                10_000,
-                1..=1_000_000,
-                "connections open at once; further ones wait to be accepted",
-            )),
-            drain_timeout: millis(read.number(
-                "DRAIN_TIMEOUT_MS",
-                20_000,
-                0..=600_000,
-                "how long a shutdown waits for what is under way",
-            )),
-        };
-        let queue = QueueConfig {
-            redis_url: read.secret("REDIS_URL", "redis://127.0.0.1:6379", "where Redis is"),
-            prefix: read.text(
-                "QUEUE_PREFIX",
-                "ir",
-                "first part of every Redis key; two deployments on one Redis need two",
-            ),
-            max_depth: to_u32(read.number(
-                "QUEUE_MAX_DEPTH",
-                100_000,
-                1..=100_000_000,
-                "jobs a task may have accepted and unsettled; beyond it 503",
-            )),
-            lease: millis(read.number(
-                "LEASE_MS",
-                15_000,
-                100..=3_600_000,
-                "a job not settled for this long is given to another consumer",
-            )),
-            max_attempts: to_u32(read.number(
-                "MAX_ATTEMPTS",
-                5,
-                1..=100,
-                "how often a job may be started before it is set aside as dead",
-            )),
-            result_ttl: Duration::from_secs(read.number(
-                "RESULT_TTL_SECONDS",
-                86_400,
-                1..=31_536_000,
-                "how long a result can be read by its job id",
-            )),
-            history: to_u32(read.number(
-                "RESULTS_HISTORY",
-                10_000,
-                1..=1_000_000,
-                "results kept for /results, for each task",
-            )),
-            claim_batch: to_u32(read.number("CLAIM_BATCH", 64, 1..=1_000, "jobs one consumer claims at once")),
-            command_timeout: millis(read.number(
-                "REDIS_TIMEOUT_MS",
-                500,
-                10..=60_000,
-                "how long a Redis command may take before the caller is told 503",
-            )),
-        };
-        let models = ModelsConfig {
-            dir: PathBuf::from(read.text("MODEL_DIR", "models", "the model repository")),
-            onnxruntime: read
-                .optional("ORT_DYLIB_PATH", "the ONNX Runtime library; searched for where not set")
-                .map(PathBuf::from),
-            default_task: read
-                .optional("DEFAULT_TASK", "the task of a reading that names none and fits several, or none"),
-            sessions: to_usize(read.number(
-                "MODEL_SESSIONS",
-                cores(),
-                1..=256,
-                "sessions for each model version (default: one a core)",
-            )),
-            max_batch: to_usize(read.number("BATCH_MAX_SIZE", 32, 1..=1_024, "most readings in one run of a model")),
-            max_waiting: to_usize(read.number(
-                "MODEL_MAX_WAITING",
-                4_096,
-                1..=1_000_000,
-                "readings that may wait for one model; beyond it 503",
-            )),
-        };
-        let kinds: Vec<&str> = PolicyKind::ALL.iter().map(|kind| kind.name()).collect();
-        let policy = read.one_of(
-            "ROUTING_POLICY",
-            PolicyKind::Adaptive.name(),
-            &kinds,
-            "how a tier is chosen where the edge gave no advice",
-        );
-        let routing = RoutingConfig {
-            policy: Policy {
-                kind: PolicyKind::from_name(&policy).unwrap_or(PolicyKind::Adaptive),
-                queue_threshold: to_u32(read.number(
-                    "QUEUE_THRESHOLD",
-                    u64::from(DEFAULT_QUEUE_THRESHOLD),
-                    1..=1_000_000,
-                    "backlog, in jobs, at which the policy steps one tier down",
-                )),
-                accuracy_floor: read.ratio(
-                    "ACCURACY_FLOOR",
-                    DEFAULT_ACCURACY_FLOOR,
-                    "measured accuracy below which `adaptive` leaves a tier",
-                ),
-            },
-            snapshot_interval: millis(read.number(
-                "SNAPSHOT_INTERVAL_MS",
-                250,
-                10..=60_000,
-                "how often load and accuracies are read from Redis",
-            )),
-        };
-        let log = LogConfig {
-            level: read.text(
-                "LOG_LEVEL",
-                "info",
-                "log filter: error, warn, info, debug, or per module such as worker_native=debug",
-            ),
-            json: read.one_of("LOG_FORMAT", "json", &["json", "text"], "JSON lines, or text for eyes") == "json",
-        };
+        let http = http(&mut read);
+        let queue = queue(&mut read);
+        let models = models(&mut read);
+        let routing = routing(&mut read);
+        let log = log(&mut read);
         if usize::try_from(queue.claim_batch).is_ok_and(|claimed| claimed > models.max_waiting) {
             read.fault(
                 "CLAIM_BATCH must not be above MODEL_MAX_WAITING: what is claimed at once waits for one model at worst",
@@ -313,6 +167,167 @@ impl Config {
             _ => Role::All,
         };
         Ok(Self { role, http, queue, models, routing, log, settings })
+    }
+}
+
+fn http(read: &mut Reader) -> HttpConfig {
+    let port_help = "port of the native service; 0 takes a free one";
+    // PORT is what hosting platforms set; API_PORT is ours and wins.
+    let port_default = read.number("PORT", 8080, 0..=65_535, "port, where API_PORT is not set");
+    HttpConfig {
+        host: read.parsed(
+            "API_HOST",
+            "127.0.0.1",
+            "an IP address such as 127.0.0.1 or 0.0.0.0",
+            "address to listen on",
+        ),
+        port: to_u16(read.number("API_PORT", port_default, 0..=65_535, port_help)),
+        max_body_bytes: to_usize(read.number(
+            "MAX_BODY_BYTES",
+            262_144,
+            1_024..=16_777_216,
+            "largest request body, in bytes",
+        )),
+        body_timeout: millis(read.number(
+            "BODY_TIMEOUT_MS",
+            10_000,
+            100..=300_000,
+            "how long a request body may take to arrive",
+        )),
+        predict_timeout: millis(read.number(
+            "PREDICT_TIMEOUT_MS",
+            2_000,
+            1..=600_000,
+            "how long /predict waits when the caller names no deadline",
+        )),
+        header_timeout: millis(read.number(
+            "HEADER_TIMEOUT_MS",
+            30_000,
+            100..=600_000,
+            "how long a connection may be idle, or take to send a request's head",
+        )),
+        max_connections: to_usize(read.number(
+            "MAX_CONNECTIONS",
+            10_000,
+            1..=1_000_000,
+            "connections open at once; further ones wait to be accepted",
+        )),
+        drain_timeout: millis(read.number(
+            "DRAIN_TIMEOUT_MS",
+            20_000,
+            0..=600_000,
+            "how long a shutdown waits for what is under way",
+        )),
+    }
+}
+
+fn queue(read: &mut Reader) -> QueueConfig {
+    QueueConfig {
+        redis_url: read.secret("REDIS_URL", "redis://127.0.0.1:6379", "where Redis is"),
+        prefix: read.text("QUEUE_PREFIX", "ir", "first part of every Redis key; two deployments on one Redis need two"),
+        max_depth: to_u32(read.number(
+            "QUEUE_MAX_DEPTH",
+            100_000,
+            1..=100_000_000,
+            "jobs a task may have accepted and unsettled; beyond it 503",
+        )),
+        lease: millis(read.number(
+            "LEASE_MS",
+            15_000,
+            100..=3_600_000,
+            "a job not settled for this long is given to another consumer",
+        )),
+        max_attempts: to_u32(read.number(
+            "MAX_ATTEMPTS",
+            5,
+            1..=100,
+            "how often a job may be started before it is set aside as dead",
+        )),
+        result_ttl: Duration::from_secs(read.number(
+            "RESULT_TTL_SECONDS",
+            86_400,
+            1..=31_536_000,
+            "how long a result can be read by its job id",
+        )),
+        history: to_u32(read.number(
+            "RESULTS_HISTORY",
+            10_000,
+            1..=1_000_000,
+            "results kept for /results, for each task",
+        )),
+        claim_batch: to_u32(read.number("CLAIM_BATCH", 64, 1..=1_000, "jobs one consumer claims at once")),
+        command_timeout: millis(read.number(
+            "REDIS_TIMEOUT_MS",
+            500,
+            10..=60_000,
+            "how long a Redis command may take before the caller is told 503",
+        )),
+    }
+}
+
+fn models(read: &mut Reader) -> ModelsConfig {
+    ModelsConfig {
+        dir: PathBuf::from(read.text("MODEL_DIR", "models", "the model repository")),
+        onnxruntime: read
+            .optional("ORT_DYLIB_PATH", "the ONNX Runtime library; searched for where not set")
+            .map(PathBuf::from),
+        default_task: read.optional("DEFAULT_TASK", "the task of a reading that names none and fits several, or none"),
+        sessions: to_usize(read.number(
+            "MODEL_SESSIONS",
+            cores(),
+            1..=256,
+            "sessions for each model version (default: one a core)",
+        )),
+        max_batch: to_usize(read.number("BATCH_MAX_SIZE", 32, 1..=1_024, "most readings in one run of a model")),
+        max_waiting: to_usize(read.number(
+            "MODEL_MAX_WAITING",
+            4_096,
+            1..=1_000_000,
+            "readings that may wait for one model; beyond it 503",
+        )),
+    }
+}
+
+fn routing(read: &mut Reader) -> RoutingConfig {
+    let kinds: Vec<&str> = PolicyKind::ALL.iter().map(|kind| kind.name()).collect();
+    let policy = read.one_of(
+        "ROUTING_POLICY",
+        PolicyKind::Adaptive.name(),
+        &kinds,
+        "how a tier is chosen where the edge gave no advice",
+    );
+    RoutingConfig {
+        policy: Policy {
+            kind: PolicyKind::from_name(&policy).unwrap_or(PolicyKind::Adaptive),
+            queue_threshold: to_u32(read.number(
+                "QUEUE_THRESHOLD",
+                u64::from(DEFAULT_QUEUE_THRESHOLD),
+                1..=1_000_000,
+                "backlog, in jobs, at which the policy steps one tier down",
+            )),
+            accuracy_floor: read.ratio(
+                "ACCURACY_FLOOR",
+                DEFAULT_ACCURACY_FLOOR,
+                "measured accuracy below which `adaptive` leaves a tier",
+            ),
+        },
+        snapshot_interval: millis(read.number(
+            "SNAPSHOT_INTERVAL_MS",
+            250,
+            10..=60_000,
+            "how often load and accuracies are read from Redis",
+        )),
+    }
+}
+
+fn log(read: &mut Reader) -> LogConfig {
+    LogConfig {
+        level: read.text(
+            "LOG_LEVEL",
+            "info",
+            "log filter: error, warn, info, debug, or per module such as worker_native=debug",
+        ),
+        json: read.one_of("LOG_FORMAT", "json", &["json", "text"], "JSON lines, or text for eyes") == "json",
     }
 }
 
@@ -381,14 +396,9 @@ mod tests {
     #[test]
     fn the_document_lists_every_setting_and_no_other() {
         let document = include_str!("../../docs/configuration.md");
-        let rows: Vec<&str> = document
-            .lines()
-            .filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name))
-            .collect();
-        let native =
-            rows.iter().filter(|name| !name.starts_with("EDGE:")).copied().collect::<std::collections::BTreeSet<_>>();
-        for setting in read(&[], "").unwrap().settings {
-            assert!(native.contains(setting.name), "docs/configuration.md does not list {}", setting.name);
-        }
+        let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name));
+        let listed: std::collections::BTreeSet<&str> = rows.filter(|name| !name.starts_with("EDGE:")).collect();
+        let known = read(&[], "").unwrap().settings.iter().map(|setting| setting.name).collect();
+        assert_eq!(listed, known);
     }
 }

@@ -137,16 +137,16 @@ impl Consumer {
         };
         match ending {
             Ok(ending) => settle(self, job, entry, departure, ending).await,
-            Err(Leave(reason)) => self.leave(job, entry, &reason).await,
+            Err(Unstarted(reason)) => self.give_back(job, entry, &reason).await,
         }
     }
 
-    async fn infer(&self, entry: &Entry) -> Result<Ending, Leave> {
+    async fn infer(&self, entry: &Entry) -> Result<Ending, Unstarted> {
         let pool = self
             .app
             .engine
             .pool(&entry.task, &entry.model, entry.model_version)
-            .ok_or_else(|| Leave(format!("{} v{} is not loaded here", entry.model, entry.model_version)))?;
+            .ok_or_else(|| Unstarted(format!("{} v{} is not loaded here", entry.model, entry.model_version)))?;
         let width = self.app.engine.catalog().task(&entry.task).map(|task| task.schema.width());
         if width != Some(entry.features.len()) {
             return Ok(Err(Failure::Failed("the task's schema has changed since the job was accepted".to_owned())));
@@ -158,12 +158,12 @@ impl Consumer {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(PoolError::Full) if Instant::now() < give_up => tokio::time::sleep(FULL_PAUSE).await,
                 Err(PoolError::Failed(text)) => return Ok(Err(Failure::Failed(text))),
-                Err(error @ (PoolError::Full | PoolError::Closed)) => return Err(Leave(error.to_string())),
+                Err(error @ (PoolError::Full | PoolError::Closed)) => return Err(Unstarted(error.to_string())),
             }
         }
     }
 
-    async fn leave(&self, job: &Claimed, entry: &Entry, reason: &str) {
+    async fn give_back(&self, job: &Claimed, entry: &Entry, reason: &str) {
         let given_back = self.app.queue.give_back(&self.task, &self.name, job).await.is_ok();
         tracing::warn!(
             request_id = %entry.request_id, job_id = %entry.job_id, attempt = job.attempt, reason, given_back,
@@ -188,7 +188,7 @@ type Ending = Result<Answer, Failure>;
 
 /// Why a job was not run: not its fault and not final, so it is left for another try.
 #[derive(Debug)]
-struct Leave(String);
+struct Unstarted(String);
 
 /// Doubling pauses while Redis cannot be used.
 #[derive(Debug, Default)]

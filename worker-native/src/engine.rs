@@ -102,8 +102,8 @@ impl Engine {
     #[must_use]
     pub fn pool(&self, task: &str, model: &str, version: u32) -> Option<&Arc<Pool>> {
         self.pools.iter().find(|pool| {
-            let reading = pool.reading();
-            reading.task == task && reading.model == model && reading.version == version
+            let card = pool.card();
+            card.task == task && card.model == model && card.version == version
         })
     }
 

@@ -23,8 +23,8 @@ pub fn router(app: App) -> Router {
         .route("/", get(views::root))
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/ready", get(health::readyz))
+        .route("/readyz", get(health::health))
+        .route("/ready", get(health::health))
         .route("/v1/snapshot", get(views::snapshot))
         .route("/v1/catalog", get(views::catalog));
     let api = Router::new()

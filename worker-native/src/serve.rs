@@ -90,9 +90,9 @@ async fn load_engine(config: &Config, tasks: &TaskTracker) -> anyhow::Result<Eng
     let loaded = tokio::task::spawn_blocking(move || {
         let _runtime = handle.enter();
         Engine::load(&models, &tasks, &|pool| {
-            let (reading, warm_up) = (pool.reading(), pool.warm_up);
+            let (card, warm_up) = (pool.card(), pool.warm_up);
             tracing::info!(
-                task = %reading.task, model = %reading.model, version = reading.version, tier = reading.tier,
+                task = %card.task, model = %card.model, version = card.version, tier = card.tier,
                 load_ms = millis(warm_up.load), largest_batch_ms = millis(warm_up.largest_batch),
                 own_threads = warm_up.own_threads, "model loaded"
             );

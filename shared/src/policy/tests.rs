@@ -75,12 +75,10 @@ fn a_pinned_tier_is_taken_and_a_wrong_one_is_not() {
 }
 
 #[test]
-fn names_are_those_of_the_wire() {
+fn every_kind_is_found_by_its_name() {
     for kind in PolicyKind::ALL {
         assert_eq!(PolicyKind::from_name(kind.name()), Some(kind));
-        assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
     }
-    assert_eq!(serde_json::to_value(Reason::QueueLong).unwrap(), Reason::QueueLong.name());
 }
 
 fn any_load() -> impl Strategy<Value = TaskLoad> {

@@ -21,7 +21,7 @@ pub(super) fn read_named(schema: &TaskSchema, raw: &RawValue, features: &mut Vec
     for (name, _) in &object.entries {
         if !schema.fields.iter().any(|field| field.name == *name) {
             let detail =
-                format!("`{name}` is not a field of task `{}`; its fields: {}", schema.name, field_names(schema));
+                format!("`{name}` is not a field of task `{}`; its fields: {}", schema.name, schema.field_names());
             faults.push(Fault::new(pointer(&["sensor_data", name]), "unexpected", detail));
         }
     }
@@ -54,7 +54,7 @@ pub(super) fn read_features(schema: &TaskSchema, raw: &RawValue, features: &mut 
             "`features` has {} values, task `{}` takes {width}: {}",
             values.length,
             schema.name,
-            field_names(schema)
+            schema.field_names()
         );
         faults.push(Fault::new("#/features", "wrong_length", detail));
         return;
@@ -173,15 +173,6 @@ fn range(field: &Field) -> String {
         (None, Some(max)) => format!("up to {max}{unit}"),
         (None, None) => "that is finite".to_owned(),
     }
-}
-
-fn field_names(schema: &TaskSchema) -> String {
-    let names: Vec<String> = schema
-        .fields
-        .iter()
-        .map(|field| if field.length > 1 { format!("{}[{}]", field.name, field.length) } else { field.name.clone() })
-        .collect();
-    names.join(", ")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a category has far fewer values than a float has integers")]

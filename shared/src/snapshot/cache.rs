@@ -15,18 +15,12 @@ pub struct Freshness {
     pub usable_ms: u64,
 }
 
-impl Default for Freshness {
-    fn default() -> Self {
-        Self { fresh_ms: 1_000, usable_ms: 10_000 }
-    }
-}
-
 /// How well a keeper sees a task.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Sight<'a> {
-    /// Fresh: decide.
+    /// Fresh, with its age in milliseconds: decide.
     Fresh(&'a TaskLoad, u64),
-    /// Old but usable: decide, and refresh behind the answer.
+    /// Old but usable, with its age in milliseconds: decide, and refresh behind the answer.
     Stale(&'a TaskLoad, u64),
     /// Nothing usable: leave the decision to the origin.
     Blind,
@@ -140,13 +134,15 @@ mod tests {
     use super::*;
     use crate::snapshot::TierLoad;
 
+    const FRESHNESS: Freshness = Freshness { fresh_ms: 1_000, usable_ms: 10_000 };
+
     fn snapshot(boot: u64, seq: u64, at: u64, depth: u32) -> Snapshot {
         let tiers = vec![TierLoad { tier: "fast".to_owned(), depth, service_us: None, accuracy: None }];
         Snapshot { boot, seq, at, tasks: vec![TaskLoad { task: "pump".to_owned(), tiers }] }
     }
 
     fn depth(cache: &SnapshotCache) -> Option<u32> {
-        match cache.sight("pump", 0, Freshness::default()) {
+        match cache.sight("pump", 0, FRESHNESS) {
             Sight::Fresh(load, _) | Sight::Stale(load, _) => Some(load.depth()),
             Sight::Blind => None,
         }
@@ -178,12 +174,12 @@ mod tests {
     fn sight_fades_with_age() {
         let mut cache = SnapshotCache::new();
         cache.merge(&snapshot(1, 1, 1, 1), 1_000);
-        let see = |now| cache.sight("pump", now, Freshness::default());
+        let see = |now| cache.sight("pump", now, FRESHNESS);
         assert!(matches!(see(2_000), Sight::Fresh(_, 1_000)));
         assert!(matches!(see(2_001), Sight::Stale(_, 1_001)));
         assert!(matches!(see(11_001), Sight::Blind));
         assert!(matches!(see(0), Sight::Fresh(_, 0)), "a clock that went back is no age");
-        assert!(matches!(cache.sight("other", 1_000, Freshness::default()), Sight::Blind));
+        assert!(matches!(cache.sight("other", 1_000, FRESHNESS), Sight::Blind));
     }
 
     #[test]
@@ -191,7 +187,7 @@ mod tests {
         let mut cache = SnapshotCache::new();
         cache.merge(&snapshot(1, 1, 1, 1), 0);
         cache.merge(&snapshot(1, 1, 1, 1), 5_000);
-        assert!(matches!(cache.sight("pump", 5_500, Freshness::default()), Sight::Fresh(_, 500)));
+        assert!(matches!(cache.sight("pump", 5_500, FRESHNESS), Sight::Fresh(_, 500)));
         assert_eq!(cache.ages(5_500).collect::<Vec<_>>(), [("pump", 500)]);
     }
 

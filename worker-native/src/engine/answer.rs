@@ -8,7 +8,7 @@ use super::repository::Output;
 
 /// Everything needed to read one model version's output.
 #[derive(Debug, Clone)]
-pub struct Reading {
+pub struct Card {
     /// The task.
     pub task: String,
     /// The model.
@@ -45,7 +45,7 @@ pub struct Answer {
     pub explanation: String,
 }
 
-impl Reading {
+impl Card {
     /// Columns the output must have for one reading.
     pub(super) const fn columns(&self) -> usize {
         match self.output {
@@ -116,8 +116,8 @@ fn anomaly_of(score: f32, threshold: f32, slope: f32) -> Answer {
 mod tests {
     use super::*;
 
-    fn reading(output: Output) -> Reading {
-        Reading {
+    fn reading(output: Output) -> Card {
+        Card {
             task: "t".to_owned(),
             model: "m".to_owned(),
             version: 1,

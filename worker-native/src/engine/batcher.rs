@@ -48,12 +48,12 @@ pub(super) enum Refused {
 pub(super) struct Batcher {
     // Gone once closed: the lanes end when the last sender is dropped.
     sender: ArcSwapOption<Sender<Waiting>>,
-    lane: Lane,
+    intake: Intake,
 }
 
 /// What one worker needs besides its runner; all workers of a pool share it.
 #[derive(Debug, Clone)]
-pub(super) struct Lane {
+pub(super) struct Intake {
     receiver: Receiver<Waiting>,
     wake: Arc<Notify>,
     service: Arc<ServiceTime>,
@@ -63,12 +63,12 @@ pub(super) struct Lane {
 impl Batcher {
     pub(super) fn new(max_waiting: usize, max_batch: usize, service: ServiceTime) -> Self {
         let (sender, receiver) = crossbeam_channel::bounded(max_waiting);
-        let lane = Lane { receiver, wake: Arc::new(Notify::new()), service: Arc::new(service), max_batch };
-        Self { sender: ArcSwapOption::from_pointee(sender), lane }
+        let intake = Intake { receiver, wake: Arc::new(Notify::new()), service: Arc::new(service), max_batch };
+        Self { sender: ArcSwapOption::from_pointee(sender), intake }
     }
 
-    pub(super) fn lane(&self) -> Lane {
-        self.lane.clone()
+    pub(super) fn intake(&self) -> Intake {
+        self.intake.clone()
     }
 
     pub(super) fn submit(&self, features: Vec<f32>) -> Result<oneshot::Receiver<Reply>, Refused> {
@@ -79,69 +79,69 @@ impl Batcher {
             TrySendError::Full(_) => Refused::Full,
             TrySendError::Disconnected(_) => Refused::Closed,
         })?;
-        self.lane.wake.notify_one();
+        self.intake.wake.notify_one();
         Ok(row)
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.lane.receiver.len()
+        self.intake.receiver.len()
     }
 
     pub(super) fn service_us(&self) -> u32 {
-        self.lane.service.get()
+        self.intake.service.get()
     }
 
     /// Takes no more readings; the lanes answer what waits and end.
     pub(super) fn close(&self) {
         self.sender.store(None);
-        self.lane.wake.notify_one();
+        self.intake.wake.notify_one();
     }
 }
 
 /// The fast lane: drains the queue on the async runtime.
-pub(super) async fn drain_on_runtime(mut runner: impl Runner, lane: Lane) {
-    let mut jobs = Vec::with_capacity(lane.max_batch);
+pub(super) async fn drain_on_runtime(mut runner: impl Runner, intake: Intake) {
+    let mut jobs = Vec::with_capacity(intake.max_batch);
     let mut buffer = Vec::new();
     loop {
         // Every ready handler runs first and enqueues: this is the batching window.
         tokio::task::yield_now().await;
-        match take(&lane, &mut jobs) {
+        match take(&intake, &mut jobs) {
             Ok(()) => {}
             Err(TryRecvError::Empty) => {
-                lane.wake.notified().await;
+                intake.wake.notified().await;
                 continue;
             }
             Err(TryRecvError::Disconnected) => {
                 // The sibling that sleeps must see the end as well.
-                lane.wake.notify_one();
+                intake.wake.notify_one();
                 return;
             }
         }
-        if !lane.receiver.is_empty() {
-            lane.wake.notify_one();
+        if !intake.receiver.is_empty() {
+            intake.wake.notify_one();
         }
-        run_batch(&mut runner, &mut jobs, &mut buffer, &lane.service);
+        run_batch(&mut runner, &mut jobs, &mut buffer, &intake.service);
     }
 }
 
 /// The slow lane: drains the queue on a thread of its own.
-pub(super) fn drain_on_thread(mut runner: impl Runner, lane: &Lane) {
-    let mut jobs = Vec::with_capacity(lane.max_batch);
+pub(super) fn drain_on_thread(mut runner: impl Runner, intake: &Intake) {
+    let mut jobs = Vec::with_capacity(intake.max_batch);
     let mut buffer = Vec::new();
-    while let Ok(first) = lane.receiver.recv() {
+    while let Ok(first) = intake.receiver.recv() {
         jobs.push(first);
-        match take(lane, &mut jobs) {
+        match take(intake, &mut jobs) {
             // An end seen here is seen again by `recv`, once this batch is answered.
             Ok(()) | Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
         }
-        run_batch(&mut runner, &mut jobs, &mut buffer, &lane.service);
+        run_batch(&mut runner, &mut jobs, &mut buffer, &intake.service);
     }
 }
 
 /// Takes what waits, up to a batch; says why when there is nothing.
-fn take(lane: &Lane, jobs: &mut Vec<Waiting>) -> Result<(), TryRecvError> {
-    while jobs.len() < lane.max_batch {
-        match lane.receiver.try_recv() {
+fn take(intake: &Intake, jobs: &mut Vec<Waiting>) -> Result<(), TryRecvError> {
+    while jobs.len() < intake.max_batch {
+        match intake.receiver.try_recv() {
             Ok(job) => jobs.push(job),
             Err(end) if jobs.is_empty() => return Err(end),
             Err(_) => break,
@@ -264,11 +264,11 @@ mod tests {
             let rows: Vec<_> = values.iter().map(|x| batcher.submit(vec![*x, 1.0]).unwrap()).collect();
             batcher.close();
             let runner = Doubler { largest: Arc::clone(&largest) };
-            let lane = batcher.lane();
+            let intake = batcher.intake();
             if slow {
-                tokio::task::spawn_blocking(move || drain_on_thread(runner, &lane)).await.unwrap();
+                tokio::task::spawn_blocking(move || drain_on_thread(runner, &intake)).await.unwrap();
             } else {
-                drain_on_runtime(runner, lane).await;
+                drain_on_runtime(runner, intake).await;
             }
             for (x, row) in values.iter().zip(rows) {
                 let want = match *x {

@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 use shared::schema::{FieldKind, TaskSchema};
 use tokio_util::task::TaskTracker;
 
-use super::answer::{Answer, Reading};
+use super::answer::{Answer, Card};
 use super::batcher::{Batcher, Refused, ServiceTime, drain_on_runtime, drain_on_thread, run_split};
 use super::read_checked;
 use super::repository::ModelFolder;
 use super::runtime::{OrtRunner, Runtime};
 use crate::config::ModelsConfig;
 
-/// A batch that takes longer would hold a runtime thread from its other work (ort.md §14.3).
+/// A batch that takes longer would hold a runtime thread from its other work.
 const FAST_LANE_LIMIT: Duration = Duration::from_micros(250);
 
 /// One model version and the workers that run it.
 #[derive(Debug)]
 pub struct Pool {
-    reading: Reading,
+    card: Card,
     batcher: Batcher,
     /// What the warm-up found, for the log.
     pub warm_up: WarmUp,
@@ -60,15 +60,15 @@ impl Pool {
         runtime: &Runtime,
         config: &ModelsConfig,
         schema: &TaskSchema,
-        (reading, sha256): (Reading, &str),
+        (card, sha256): (Card, &str),
         file: &Path,
         tasks: &TaskTracker,
     ) -> Result<Self, String> {
         let started = Instant::now();
         let bytes = read_checked(file, sha256)?;
-        let open = || runtime.session(&bytes, schema.width(), reading.output.name());
+        let open = || runtime.session(&bytes, schema.width(), card.output.name());
         let mut first = open()?;
-        let (single, largest_batch) = warm_up(&mut first, &reading, schema, config.max_batch)?;
+        let (single, largest_batch) = warm_up(&mut first, &card, schema, config.max_batch)?;
         let own_threads = largest_batch > FAST_LANE_LIMIT;
         let service = ServiceTime::starting_at(single);
         let batcher = Batcher::new(config.max_waiting, config.max_batch, service);
@@ -77,16 +77,16 @@ impl Pool {
             runners.push(open()?);
         }
         for (i, runner) in runners.into_iter().enumerate() {
-            start(runner, &batcher, own_threads, format!("{}-{i}", reading.model), tasks)?;
+            start(runner, &batcher, own_threads, format!("{}-{i}", card.model), tasks)?;
         }
         let warm_up = WarmUp { load: started.elapsed(), largest_batch, own_threads };
-        Ok(Self { reading, batcher, warm_up })
+        Ok(Self { card, batcher, warm_up })
     }
 
     /// Which model this is and how its output reads.
     #[must_use]
-    pub const fn reading(&self) -> &Reading {
-        &self.reading
+    pub const fn card(&self) -> &Card {
+        &self.card
     }
 
     /// Readings that wait for a worker.
@@ -111,7 +111,7 @@ impl Pool {
             Refused::Closed => PoolError::Closed,
         })?;
         let row = row.await.map_err(|_| PoolError::Closed)?.map_err(|error| PoolError::Failed(error.to_string()))?;
-        self.reading.read(&row).map_err(PoolError::Failed)
+        self.card.read(&row).map_err(PoolError::Failed)
     }
 
     pub(super) fn close(&self) {
@@ -126,9 +126,9 @@ fn start(
     name: String,
     tasks: &TaskTracker,
 ) -> Result<(), String> {
-    let lane = batcher.lane();
+    let intake = batcher.intake();
     if !own_threads {
-        tasks.spawn(drain_on_runtime(runner, lane));
+        tasks.spawn(drain_on_runtime(runner, intake));
         return Ok(());
     }
     // The token makes the tracker wait for the thread as it waits for tasks.
@@ -136,7 +136,7 @@ fn start(
     std::thread::Builder::new()
         .name(name)
         .spawn(move || {
-            drain_on_thread(runner, &lane);
+            drain_on_thread(runner, &intake);
             drop(token);
         })
         .map(drop)
@@ -146,7 +146,7 @@ fn start(
 /// Runs batches of 1, 2, 3 and the largest size; gives the time of one reading and of the largest batch.
 fn warm_up(
     runner: &mut OrtRunner,
-    reading: &Reading,
+    card: &Card,
     schema: &TaskSchema,
     max_batch: usize,
 ) -> Result<(Duration, Duration), String> {
@@ -160,7 +160,7 @@ fn warm_up(
     };
     let (alone, _) = run(1)?;
     for row in &alone {
-        reading.read(row)?;
+        card.read(row)?;
     }
     for rows in [2, 3, max_batch].into_iter().filter(|rows| *rows <= max_batch) {
         let (outputs, _) = run(rows)?;
@@ -204,9 +204,9 @@ fn sample(schema: &TaskSchema, i: usize) -> Vec<f32> {
 }
 
 /// The facts a pool needs of a version: how its output reads, and its file's hash.
-pub(super) fn facts(schema: &TaskSchema, model: &ModelFolder, version: u32) -> (Reading, String) {
+pub(super) fn facts(schema: &TaskSchema, model: &ModelFolder, version: u32) -> (Card, String) {
     let facts = model.versions.get(&version);
-    let reading = Reading {
+    let card = Card {
         task: schema.name.clone(),
         model: model.name.clone(),
         version,
@@ -216,5 +216,5 @@ pub(super) fn facts(schema: &TaskSchema, model: &ModelFolder, version: u32) -> (
         normal: schema.normal.clone(),
         training_accuracy: facts.and_then(|facts| facts.accuracy),
     };
-    (reading, facts.map(|facts| facts.sha256.clone()).unwrap_or_default())
+    (card, facts.map(|facts| facts.sha256.clone()).unwrap_or_default())
 }

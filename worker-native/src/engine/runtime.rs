@@ -85,7 +85,7 @@ fn search() -> PathBuf {
 // Errors of the builder are not `Send`; this signature turns them into the plain kind.
 fn open(env: &Environment, model: &[u8]) -> ort::Result<Session> {
     // One thread a session: parallelism comes from sessions. The default would start a pool of
-    // spinning threads for each (reference: ort.md §3).
+    // spinning threads for each.
     Session::builder(env)?
         .with_intra_threads(1)?
         .with_inter_threads(1)?

@@ -11,15 +11,8 @@ pub(super) async fn livez() -> Response {
     Json(serde_json::json!({"status": "ok"})).into_response()
 }
 
-pub(super) async fn readyz(State(app): State<App>) -> Response {
-    report(&app).await
-}
-
+/// `/health`, `/readyz`, `/ready`: would a reading sent now be answered?
 pub(super) async fn health(State(app): State<App>) -> Response {
-    report(&app).await
-}
-
-async fn report(app: &App) -> Response {
     let queue = app.queue.check_writable().await;
     let draining = app.is_draining();
     let good = queue.is_ok() && !draining;
@@ -28,9 +21,9 @@ async fn report(app: &App) -> Response {
         .pools()
         .iter()
         .map(|pool| {
-            let reading = pool.reading();
+            let card = pool.card();
             serde_json::json!({
-                "task": reading.task, "model": reading.model, "version": reading.version, "tier": reading.tier,
+                "task": card.task, "model": card.model, "version": card.version, "tier": card.tier,
                 "waiting": pool.waiting(), "service_us": pool.service_us(), "own_threads": pool.warm_up.own_threads,
             })
         })

@@ -53,7 +53,7 @@ pub(super) async fn hand_in(
     let routed = choose(&app.engine, &app.snapshots, &app.config.routing.policy, &request, &advice)?;
     let task = &request.task.schema.name;
     let accepted_at = now_ms();
-    let reading = routed.pool.reading();
+    let card = routed.pool.card();
     let entry = Entry {
         job_id: Entry::new_id(task),
         request_id,
@@ -61,8 +61,8 @@ pub(super) async fn hand_in(
         sensor_id: request.sensor_id,
         timestamp: request.timestamp,
         lane: routed.lane,
-        model: reading.model.clone(),
-        model_version: reading.version,
+        model: card.model.clone(),
+        model_version: card.version,
         fallback: routed.fallback,
         decision: routed.decision,
         accepted_at,

@@ -61,16 +61,16 @@ pub(super) async fn predict(
         ApiError::new(ErrorCode::DeadlineExceeded, detail)
     })??;
 
-    let reading = routed.pool.reading();
+    let card = routed.pool.card();
     let prediction = Prediction {
         request_id: &request_id,
         task,
         sensor_id: request.sensor_id.as_deref(),
         answer,
-        model_used: &reading.model,
-        model_version: reading.version,
+        model_used: &card.model,
+        model_version: card.version,
         fallback: routed.fallback,
-        tier: reading.tier.as_deref(),
+        tier: card.tier.as_deref(),
         latency_ms: millis(started.elapsed()),
         queue_depth: routed.decision.depth,
         timestamp: now_ms(),

@@ -63,7 +63,7 @@ impl Mapping {
         let named = map.iter().map(|pair| &pair.right).chain(wishes.constant.iter().map(|pair| &pair.left));
         let unknown = named.filter(|name| !schema.fields.iter().any(|field| field.name == **name));
         faults.extend(unknown.map(|name| {
-            format!("field `{name}` is not in task `{}`; its fields: {}", schema.name, field_names(schema))
+            format!("field `{name}` is not in task `{}`; its fields: {}", schema.name, schema.field_names())
         }));
         let factors = read_factors(wishes.scale, &map, &mut faults);
         let mut slots = Vec::new();
@@ -238,14 +238,6 @@ fn constant_json(field: &Field, value: &str) -> Result<String, String> {
             Ok(json)
         }
     }
-}
-
-fn field_names(schema: &TaskSchema) -> String {
-    let shown = |field: &Field| match field.length {
-        1 => field.name.clone(),
-        length => format!("{}[{length}]", field.name),
-    };
-    schema.fields.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// Writes a cell as JSON: a number where one is wanted and there is one, else its text; `null` where it is empty.

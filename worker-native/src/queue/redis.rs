@@ -2,7 +2,7 @@
 //!
 //! Every step that changes two things is one script under `lua/`. All keys of a task carry the
 //! task's hash tag, so that a script's keys share a slot. No stream is trimmed by length: an entry
-//! goes when its job is settled. Reading results is [`super::results`]'s.
+//! goes when its job is settled. Reading results is `super::results`'s.
 
 use std::sync::Arc;
 use std::time::Duration;

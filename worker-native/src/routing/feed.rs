@@ -61,7 +61,7 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
         let own = app.engine.pool(name, &model.name, model.default_version);
         let service_us =
             service.get(tier).and_then(|text| text.parse().ok()).or_else(|| own.map(|pool| pool.service_us()));
-        let trained = own.and_then(|pool| pool.reading().training_accuracy);
+        let trained = own.and_then(|pool| pool.card().training_accuracy);
         let accuracy = pinned.get(&model.name).and_then(|text| text.parse().ok()).or(trained);
         app.snapshots.set_facts(name, tier, service_us, accuracy);
         if let Some(pool) = own.filter(|_| app.config.role.consumes()) {

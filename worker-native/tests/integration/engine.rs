@@ -41,7 +41,7 @@ async fn every_model_answers_as_its_original_alone_and_among_neighbours() {
     let engine = tokio::task::block_in_place(|| Engine::load(&config(), &tasks, &|_| {})).unwrap();
     assert!(engine.pools().len() >= 7, "three pump models, two valve models, two leak models");
     for pool in engine.pools() {
-        let (task, model) = (&pool.reading().task, &pool.reading().model);
+        let (task, model) = (&pool.card().task, &pool.card().model);
         let (inputs, outputs) = parity(task, model);
         assert!(!inputs.is_empty());
         for (input, want) in inputs.iter().zip(&outputs) {
@@ -54,7 +54,7 @@ async fn every_model_answers_as_its_original_alone_and_among_neighbours() {
     }
     engine.shut_down(&tasks).await;
     let pool = &engine.pools()[0];
-    assert!(pool.predict(sample(&pool.reading().task, &pool.reading().model)).await.is_err(), "closed");
+    assert!(pool.predict(sample(&pool.card().task, &pool.card().model)).await.is_err(), "closed");
 }
 
 async fn compare(pool: &Pool, input: &[f32], want: &[f64], engine: &Engine) {
@@ -62,11 +62,11 @@ async fn compare(pool: &Pool, input: &[f32], want: &[f64], engine: &Engine) {
 }
 
 fn check(pool: &Pool, answer: &worker_native::engine::Answer, want: &[f64], engine: &Engine) {
-    let reading = pool.reading();
+    let card = pool.card();
     let got: Vec<f64> = match (&answer.score, &answer.probabilities) {
         (Some(score), None) => vec![f64::from(*score)],
         (None, Some(probabilities)) => {
-            let classes = &engine.catalog().task(&reading.task).unwrap().schema.classes;
+            let classes = &engine.catalog().task(&card.task).unwrap().schema.classes;
             classes.iter().map(|class| f64::from(probabilities[class])).collect()
         }
         other => panic!("neither score nor probabilities: {other:?}"),
@@ -74,6 +74,6 @@ fn check(pool: &Pool, answer: &worker_native::engine::Answer, want: &[f64], engi
     assert_eq!(got.len(), want.len());
     for (got, want) in got.iter().zip(want) {
         let within = 1e-5 * want.abs().max(1.0);
-        assert!((got - want).abs() <= within, "{}/{}: {got} and not {want}", reading.task, reading.model);
+        assert!((got - want).abs() <= within, "{}/{}: {got} and not {want}", card.task, card.model);
     }
 }

@@ -19,6 +19,7 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// A tool that `script/test` names in the environment.
+#[expect(clippy::disallowed_methods, reason = "tests have no configuration of their own")]
 pub(crate) fn tool(variable: &str) -> String {
     let found = std::env::vars_os().find(|(name, _)| name == variable).and_then(|(_, value)| value.into_string().ok());
     found.unwrap_or_else(|| {
