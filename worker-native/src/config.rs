@@ -294,7 +294,7 @@ fn routing(read: &mut Reader) -> RoutingConfig {
         "ROUTING_POLICY",
         PolicyKind::Adaptive.name(),
         &kinds,
-        "how a tier is chosen where the edge gave no advice",
+        "how a tier is chosen where the edge gave no advice, or advice from before a burst",
     );
     RoutingConfig {
         policy: Policy {

@@ -1,7 +1,7 @@
 //! Which pool answers a reading, on the native side.
 //!
 //! The choice itself is `shared::policy`'s. This module brings it the live numbers, weighs the
-//! edge's advice (any tier it names is taken, whatever else it claims is only recorded), and
+//! edge's advice (a tier it names is taken unless its short queue has grown long meanwhile), and
 //! turns a tier into a model version.
 
 pub mod feed;
@@ -13,7 +13,7 @@ use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use shared::catalog::{CatalogModel, CatalogTask};
 use shared::headers;
-use shared::policy::{JobSpec, Policy, route};
+use shared::policy::{Decision, JobSpec, Policy, Reason, route};
 use shared::reading::Request;
 
 use crate::engine::{Engine, Pool};
@@ -110,7 +110,7 @@ fn pinned_decision(task: &CatalogTask, model: &CatalogModel, snapshots: &Snapsho
     DecisionRecord {
         by: if advice.tier.is_some() { "edge" } else { "native" }.to_owned(),
         tier: model.tier.clone(),
-        reason: shared::policy::Reason::CallerPinned.name().to_owned(),
+        reason: Reason::CallerPinned.name().to_owned(),
         depth: load.depth(),
         accuracy,
         snapshot_age_ms: advice.snapshot_age_ms,
@@ -125,33 +125,38 @@ fn decide<'t>(
     advice: &Advice,
 ) -> Result<(&'t CatalogModel, DecisionRecord), NoPool> {
     let load = snapshots.load(&task.schema.name);
-    let advised = advice.tier.as_deref().filter(|tier| task.schema.tier_index(tier).is_some());
+    let job = JobSpec { pinned_tier: None, deadline_ms: request.deadline_ms, min_accuracy: request.min_accuracy };
+    let own = route(policy, &load, &job);
+    let advised = advice.tier.as_deref().and_then(|tier| task.schema.tier_index(tier));
     let decision = match (advised, &advice.reason) {
-        (Some(tier), Some(reason)) => DecisionRecord {
+        (Some(tier), Some(reason)) if !is_outdated(reason, tier, own) => DecisionRecord {
             by: "edge".to_owned(),
-            tier: Some(tier.to_owned()),
+            tier: advice.tier.clone(),
             reason: reason.clone(),
             depth: advice.depth.unwrap_or_default(),
-            accuracy: load.tiers.iter().find(|load| load.tier == tier).and_then(|load| load.accuracy),
+            accuracy: load.tiers.get(tier).and_then(|load| load.accuracy),
             snapshot_age_ms: advice.snapshot_age_ms,
         },
-        _ => {
-            let job =
-                JobSpec { pinned_tier: None, deadline_ms: request.deadline_ms, min_accuracy: request.min_accuracy };
-            let decision = route(policy, &load, &job);
-            DecisionRecord {
-                by: "native".to_owned(),
-                tier: task.schema.tiers.get(decision.tier).cloned(),
-                reason: decision.reason.name().to_owned(),
-                depth: decision.depth,
-                accuracy: decision.accuracy,
-                snapshot_age_ms: None,
-            }
-        }
+        _ => DecisionRecord {
+            by: "native".to_owned(),
+            tier: task.schema.tiers.get(own.tier).cloned(),
+            reason: own.reason.name().to_owned(),
+            depth: own.depth,
+            accuracy: own.accuracy,
+            snapshot_age_ms: None,
+        },
     };
     let tier = decision.tier.as_deref().unwrap_or_default();
     let model = task.model_of_tier(tier).ok_or_else(|| NoPool::NotLoaded(format!("tier {tier}")))?;
     Ok((model, decision))
+}
+
+/// Has the queue grown long since the edge saw it short?
+///
+/// In a burst no answer, and so no snapshot, comes back to the edge before many readings have left it. Only advice that
+/// rests on a short queue is overruled, and only towards the cheaper tier.
+fn is_outdated(reason: &str, advised: usize, own: Decision) -> bool {
+    reason == Reason::QueueShort.name() && own.reason == Reason::QueueLong && own.tier < advised
 }
 
 fn pool_of(
@@ -180,6 +185,17 @@ fn pool_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_short_queue_that_has_grown_long_is_overruled() {
+        let own = |tier, reason| Decision { tier, reason, depth: 9, accuracy: None };
+        let check = |reason: Reason, own| is_outdated(reason.name(), 1, own);
+        assert!(check(Reason::QueueShort, own(0, Reason::QueueLong)));
+        assert!(!check(Reason::QueueShort, own(1, Reason::QueueShort)));
+        assert!(!check(Reason::QueueShort, own(0, Reason::AccuracyLow)));
+        assert!(!check(Reason::PolicyFixed, own(0, Reason::QueueLong)));
+        assert!(!check(Reason::AccuracyAsked, own(0, Reason::QueueLong)));
+    }
 
     #[test]
     fn advice_that_cannot_be_read_counts_as_not_sent() {

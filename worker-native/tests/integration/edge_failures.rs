@@ -96,7 +96,8 @@ async fn a_wrong_setting_is_named_by_the_edge_and_no_reading_is_taken() {
 #[tokio::test]
 async fn a_panic_fails_its_own_request_only() {
     let redis = Redis::start().await;
-    let native = Native::start(&redis.url(), &[]).await;
+    // A threshold out of reach: the neighbours' tier is the edge's decision alone.
+    let native = Native::start(&redis.url(), &[("QUEUE_THRESHOLD", "1000")]).await;
     let edge = Edge::start_panicking(native.port);
     until("a decision of the edge", || async {
         let (_, answer) = read(post(&edge.url("/predict"), &body(&normal())).await).await;

@@ -44,6 +44,22 @@ async fn a_queue_over_the_threshold_shifts_answers_to_fast_and_back() {
 }
 
 #[tokio::test]
+async fn advice_from_before_a_burst_is_overruled() {
+    let redis = Redis::start().await;
+    let api = Native::start(&redis.url(), &[("ROLE", "api")]).await;
+    let reading = json!({"task": "hydraulic-leak", "features": crate::engine::sample("hydraulic-leak", "logreg")});
+    let mut tiers = Vec::new();
+    for _ in 0..7 {
+        let request = reqwest::Client::new().post(api.url("/data")).json(&reading);
+        let request = request.header("x-route", "accurate").header("x-route-reason", "queue_short");
+        let (_, receipt) = read(request.send().await.unwrap()).await;
+        tiers.push((receipt["tier"].clone(), receipt["decision"]["by"].clone()));
+    }
+    assert_eq!(tiers[4], (json!("accurate"), json!("edge")));
+    assert_eq!(tiers[5], (json!("fast"), json!("native")));
+}
+
+#[tokio::test]
 async fn the_edge_is_advice_only_and_a_lie_breaks_nothing() {
     let redis = Redis::start().await;
     let native = Native::start(&redis.url(), &[]).await;
