@@ -157,7 +157,13 @@ pub fn parse<'c>(body: &[u8], catalog: &'c Catalog) -> Result<Request<'c>, Rejec
                 format!("task `{name}` is not here; there are: {}", catalog.task_names()),
             )
         })?,
-        (None, Some(form)) => choose::task(form, model_name.as_deref(), catalog)?,
+        (None, Some(form)) => match choose::task(form, model_name.as_deref(), catalog) {
+            Ok(task) => task,
+            Err(fault) => {
+                faults.push(fault);
+                return Err(Rejection::invalid(None, faults));
+            }
+        },
         (None, None) => return Err(Rejection::invalid(None, faults)),
     };
     let mut features = Vec::with_capacity(task.schema.width());
@@ -217,7 +223,8 @@ fn check_names(object: &Object<'_>, faults: &mut Vec<Fault>) {
 }
 
 fn read_form<'a>(object: &Object<'a>, faults: &mut Vec<Fault>) -> Option<Form<'a>> {
-    match (object.get("features"), object.get("sensor_data")) {
+    let given = |name| object.get(name).filter(|raw| raw.get() != "null");
+    match (given("features"), given("sensor_data")) {
         (Some(features), None) => Some(Form::Features(features)),
         (None, Some(named)) => Some(Form::Named(named)),
         (Some(_), Some(_)) => {

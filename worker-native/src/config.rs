@@ -148,7 +148,7 @@ impl Config {
             "ROLE",
             "all",
             &["all", "api", "worker"],
-            "which parts this process runs: all, api (HTTP only) or worker (queued jobs only)",
+            "which parts this process runs: all, api (HTTP only) or worker (queued jobs, and the health routes)",
         );
         let http = http(&mut read);
         let queue = queue(&mut read);
@@ -198,7 +198,7 @@ fn http(read: &mut Reader) -> HttpConfig {
             "PREDICT_TIMEOUT_MS",
             2_000,
             1..=600_000,
-            "how long /predict waits when the caller names no deadline",
+            "the longest /predict waits for a model; a shorter deadline_ms of the reading wins",
         )),
         header_timeout: millis(read.number(
             "HEADER_TIMEOUT_MS",
@@ -308,7 +308,7 @@ fn routing(read: &mut Reader) -> RoutingConfig {
             accuracy_floor: read.ratio(
                 "ACCURACY_FLOOR",
                 DEFAULT_ACCURACY_FLOOR,
-                "measured accuracy below which `adaptive` leaves a tier",
+                "accuracy, measured or stated, below which `adaptive` leaves a tier",
             ),
         },
         snapshot_interval: millis(read.number(
@@ -322,7 +322,7 @@ fn routing(read: &mut Reader) -> RoutingConfig {
 
 fn log(read: &mut Reader) -> LogConfig {
     LogConfig {
-        level: read.text(
+        level: read.log_filter(
             "LOG_LEVEL",
             "info",
             "log filter: error, warn, info, debug, or per module such as worker_native=debug",
@@ -373,7 +373,13 @@ mod tests {
     #[test]
     fn every_fault_is_told_at_once() {
         let error = read(
-            &[("API_PORT", "high"), ("ROUTING_POLICY", "psychic"), ("ACCURACY_FLOOR", "1.5"), ("API_HOST", "nowhere")],
+            &[
+                ("API_PORT", "high"),
+                ("ROUTING_POLICY", "psychic"),
+                ("ACCURACY_FLOOR", "1.5"),
+                ("API_HOST", "nowhere"),
+                ("LOG_LEVEL", "loud"),
+            ],
             "queue_treshold = 3",
         )
         .unwrap_err()

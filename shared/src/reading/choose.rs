@@ -1,7 +1,7 @@
 //! Which task a body means that does not say so.
 
-use super::json::{Object, array, pointer};
-use super::{Fault, Form, Rejection};
+use super::json::{Object, array, excerpt, pointer};
+use super::{Fault, Form};
 use crate::catalog::{Catalog, CatalogTask};
 use crate::schema::TaskSchema;
 
@@ -10,11 +10,7 @@ use crate::schema::TaskSchema;
 ///
 /// Shape only (names, lengths), and the nearest task where none fits: what is wrong is then told
 /// as faults of that task, instead of as a riddle about which task was meant.
-pub(super) fn task<'c>(
-    form: &Form<'_>,
-    model: Option<&str>,
-    catalog: &'c Catalog,
-) -> Result<&'c CatalogTask, Rejection> {
+pub(super) fn task<'c>(form: &Form<'_>, model: Option<&str>, catalog: &'c Catalog) -> Result<&'c CatalogTask, Fault> {
     let default = catalog.default_task.as_deref().and_then(|name| catalog.task(name));
     let mut fitting: Vec<&CatalogTask> = catalog.tasks.iter().filter(|task| fits(&task.schema, form)).collect();
     // The model's name tells tasks apart that the shape does not; alone it says nothing, it may be a typing error.
@@ -29,7 +25,7 @@ pub(super) fn task<'c>(
         (several, _) => {
             let names: Vec<&str> = several.iter().map(|task| task.schema.name.as_str()).collect();
             let detail = format!("the reading fits several tasks, name one: {}", names.join(", "));
-            Err(Rejection::invalid(None, vec![Fault::new("#/task", "missing", detail)]))
+            Err(Fault::new("#/task", "missing", detail))
         }
     }
 }
@@ -58,15 +54,21 @@ fn nearest<'c>(form: &Form<'_>, catalog: &'c Catalog) -> Option<&'c CatalogTask>
     catalog.tasks.iter().max_by_key(|task| shared(task)).filter(|task| shared(task) > 0)
 }
 
-/// The rejection where not even a nearest task can be told.
-fn misfit(form: &Form<'_>, catalog: &Catalog) -> Rejection {
-    let (field, code, takes): (_, _, fn(&TaskSchema) -> String) = match form {
-        Form::Features(_) => {
-            ("features", "wrong_length", |schema| format!("{} takes {} numbers", schema.name, schema.width()))
+/// The fault where not even a nearest task can be told.
+fn misfit(form: &Form<'_>, catalog: &Catalog) -> Fault {
+    let (field, raw, wanted, takes): (_, _, _, fn(&TaskSchema) -> String) = match form {
+        Form::Features(raw) => {
+            ("features", raw, "[", |schema| format!("{} takes {} numbers", schema.name, schema.width()))
         }
-        Form::Named(_) => ("sensor_data", "unexpected", |schema| schema.name.clone()),
+        Form::Named(raw) => ("sensor_data", raw, "{", |schema| schema.name.clone()),
     };
+    if !raw.get().starts_with(wanted) {
+        let kind = if wanted == "[" { "an array of numbers" } else { "an object of fields" };
+        let detail = format!("`{field}` must be {kind}, not {}", excerpt(raw));
+        return Fault::new(pointer(&[field]), "wrong_type", detail);
+    }
+    let code = if wanted == "[" { "wrong_length" } else { "unexpected" };
     let tasks: Vec<String> = catalog.tasks.iter().map(|task| takes(&task.schema)).collect();
     let detail = format!("`{field}` fits no task; there are: {} (their fields: GET /v1/catalog)", tasks.join(", "));
-    Rejection::invalid(None, vec![Fault::new(pointer(&[field]), code, detail)])
+    Fault::new(pointer(&[field]), code, detail)
 }

@@ -94,6 +94,8 @@ fn lengths_and_forms_are_checked() {
     assert_eq!(fault_at(r#"{"task":"cycle","features":[1,2]}"#), [("#/features".to_owned(), "wrong_length")]);
     assert_eq!(fault_at(r#"{"features":[1],"sensor_data":{}}"#), [("#/features".to_owned(), "conflict")]);
     assert_eq!(fault_at(r#"{"sensor_id":"a"}"#), [("#/sensor_data".to_owned(), "missing")]);
+    assert_eq!(fault_at(r#"{"sensor_data":null}"#), [("#/sensor_data".to_owned(), "missing")]);
+    assert!(parse(br#"{"features":[1,2,3,4,5,6],"sensor_data":null}"#, &catalog()).is_ok());
     assert_eq!(
         fault_at(r#"{"task":"cycle","sensor_data":{"PS1":[1,2],"FS1":[1,true,3]}}"#),
         [("#/sensor_data/PS1".to_owned(), "wrong_length"), ("#/sensor_data/FS1/1".to_owned(), "wrong_type")]

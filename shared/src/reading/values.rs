@@ -166,7 +166,7 @@ fn wanted_one(field: &Field) -> Cow<'static, str> {
 }
 
 fn range(field: &Field) -> String {
-    let unit = if field.unit.is_empty() { String::new() } else { format!(" {}", field.unit) };
+    let unit = if matches!(field.unit.as_str(), "" | "1") { String::new() } else { format!(" {}", field.unit) };
     match (field.min, field.max) {
         (Some(min), Some(max)) => format!("from {min} to {max}{unit}"),
         (Some(min), None) => format!("from {min}{unit}"),

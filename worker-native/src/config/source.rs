@@ -146,6 +146,15 @@ impl Reader {
         self.read(name, default, "a text", help, |text| Some(text.to_owned())).unwrap_or_default()
     }
 
+    /// A log filter: levels, bare or behind `module=`. A bare word that is no level would silence all else, so it is a fault.
+    pub(super) fn log_filter(&mut self, name: &'static str, default: &str, help: &'static str) -> String {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let is_level = |part: &str| LEVELS.contains(&part.rsplit('=').next().unwrap_or_default().trim());
+        let parse = |text: &str| text.split(',').all(is_level).then(|| text.to_owned());
+        let rule = "one of off, error, warn, info, debug, trace, or MODULE=LEVEL, several with commas";
+        self.read(name, default, rule, help, parse).unwrap_or_else(|| default.to_owned())
+    }
+
     /// A value of any type that reads itself; the default must be a good one.
     pub(super) fn parsed<T: FromStr>(&mut self, name: &'static str, default: &str, rule: &str, help: &'static str) -> T
     where

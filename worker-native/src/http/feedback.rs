@@ -60,13 +60,17 @@ pub(super) async fn feedback(State(app): State<App>, map: HeaderMap, body: Body)
     app.queue.set_fact(&task.schema.name, feed::ACCURACY, &model.name, text.as_deref()).await?;
     // The next decision of this process already knows; others hear of it with their next refresh.
     feed::refresh_task(&app, task).await?;
-    let load = app.snapshots.load(&task.schema.name);
-    let seen = load.tiers.iter().find(|tier| Some(&tier.tier) == model.tier.as_ref()).and_then(|tier| tier.accuracy);
+    let trained = app.engine.pool(&task.schema.name, &model.name, model.default_version);
+    let accuracy = match statement.accuracy {
+        #[expect(clippy::cast_possible_truncation, reason = "from 0 to 1, and kept as float32 everywhere else")]
+        Some(stated) => Some(stated as f32),
+        None => trained.and_then(|pool| pool.card().training_accuracy),
+    };
     let standing = Standing {
         task: &task.schema.name,
         model: &model.name,
         tier: model.tier.as_deref(),
-        accuracy: seen,
+        accuracy,
         pinned: statement.accuracy.is_some(),
     };
     let mut response = Json(standing).into_response();
@@ -153,7 +157,10 @@ fn find<'a>(app: &'a App, statement: &Statement) -> Result<(&'a CatalogTask, &'a
             Err(ApiError::new(ErrorCode::UnknownModel, detail))
         }
         (Some(_), Some(_)) => {
-            let detail = format!("several tasks have a `{}`; name one: {}", statement.model, catalog.task_names());
+            let tasks = catalog.tasks.iter().filter(|task| task.model(&statement.model).is_some());
+            let names: Vec<&str> = tasks.map(|task| task.schema.name.as_str()).collect();
+            let detail =
+                format!("several tasks have a model or tier `{}`; name one: {}", statement.model, names.join(", "));
             let fault = Fault::new("#/task", "missing", detail.clone());
             Err(ApiError { faults: vec![fault], ..ApiError::new(ErrorCode::InvalidReading, detail) })
         }

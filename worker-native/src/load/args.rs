@@ -12,7 +12,13 @@ use serde::{Serialize, Serializer};
 
 /// Examples below `--help`; `$SENSOR_DATA_DIR` is where the public data sets lie.
 const EXAMPLES: &str = "\
-Examples ($SENSOR_DATA_DIR holds the public data sets, see its README):
+Examples:
+
+Generated pump readings that come with the repository -> pump-anomaly:
+  infer-router load --task pump-anomaly --label label \\
+    --csv models/pump-anomaly/sample.csv --rate 100
+
+The rest read public data sets: set SENSOR_DATA_DIR to the folder that holds them.
 
 Hydraulic cycles, one row each, columns named as the fields -> hydraulic-leak:
   infer-router load --task hydraulic-leak \\
@@ -24,7 +30,8 @@ Raw cycles of 60 rows, grouped into arrays, labels in another file -> hydraulic-
     --csv $SENSOR_DATA_DIR/hydraulic/hydraulic_1hz.csv.gz --group-by cycle \\
     --labels $SENSOR_DATA_DIR/hydraulic/hydraulic_cycles.csv --label valve_pct
 
-One SKAB file, other column names and no duty cycle -> pump-anomaly:
+One SKAB file, other column names and no duty cycle -> pump-anomaly (another pump than the
+model's generator knows, so it calls every row an anomaly: this shows --map, not quality):
   infer-router load --task pump-anomaly --csv $SENSOR_DATA_DIR/skab/valve1/0.csv \\
     --map Temperature=temperature,Accelerometer1RMS=vibration \\
     --map Pressure=pressure,Current=current --map 'Volume Flow RateRMS=flow_rate' \\
