@@ -55,6 +55,19 @@ lock_by_folder() {
   trap "rm -rf '$path'" EXIT
 }
 
+# claim_target FOLDER: before cargo builds into a target folder that several clones share. Cargo tells a clone's crates
+# from another's by nothing but their files' times, and takes the other clone's newer build for its own.
+claim_target() {
+  local stamp=$1/.last-clone
+  mkdir -p "$1"
+  [ "$(cat "$stamp" 2>/dev/null)" != "$INFER_ROUTER_ROOT" ] || return 0
+  (
+    cd "$INFER_ROUTER_ROOT"
+    find shared/src edge/src lab/src worker-native/src worker-native/tests docs/configuration.md -type f -exec touch {} +
+  )
+  printf '%s\n' "$INFER_ROUTER_ROOT" >"$stamp"
+}
+
 # The version of a package in Cargo.lock; nothing where it is not in there.
 locked_version() {
   [ -f "$INFER_ROUTER_ROOT/Cargo.lock" ] || return 0
