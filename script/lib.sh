@@ -61,10 +61,12 @@ claim_target() {
   local stamp=$1/.last-clone
   mkdir -p "$1"
   [ "$(cat "$stamp" 2>/dev/null)" != "$INFER_ROUTER_ROOT" ] || return 0
-  (
-    cd "$INFER_ROUTER_ROOT"
-    find shared/src edge/src lab/src worker-native/src worker-native/tests docs/configuration.md -type f -exec touch {} +
-  )
+  local folder
+  # An image has only the folders that its build reads.
+  for folder in shared edge lab worker-native docs; do
+    [ ! -d "$INFER_ROUTER_ROOT/$folder" ] ||
+      find "$INFER_ROUTER_ROOT/$folder" -path '*/edge/build*' -prune -o -type f -exec touch {} +
+  done
   printf '%s\n' "$INFER_ROUTER_ROOT" >"$stamp"
 }
 
