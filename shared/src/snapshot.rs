@@ -56,6 +56,12 @@ pub struct TierLoad {
 }
 
 impl TaskLoad {
+    /// Accuracy of a tier's model, where both are known.
+    #[must_use]
+    pub fn accuracy_of(&self, tier: &str) -> Option<f32> {
+        self.tiers.iter().find(|load| load.tier == tier)?.accuracy
+    }
+
     /// Backlog of the whole task, over all tiers.
     #[must_use]
     pub fn depth(&self) -> u32 {

@@ -125,8 +125,7 @@ impl Consumer {
                 return tracing::warn!(task = %self.task, stream_id = %job.stream_id, fault, "an entry cannot be read");
             }
         };
-        let accuracy_of = |tier: &str| load.tiers.iter().find(|load| load.tier == tier).and_then(|load| load.accuracy);
-        let accuracy = entry.decision.tier.as_deref().and_then(accuracy_of);
+        let accuracy = entry.decision.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
         let departure = Departure { depth: load.depth(), accuracy };
         let ending = if exhausted {
             Ok(Err(Failure::Dead(format!("started {} times without an end", job.attempt - 1))))

@@ -105,8 +105,7 @@ pub fn choose(
 
 fn pinned_decision(task: &CatalogTask, model: &CatalogModel, snapshots: &Snapshots, advice: &Advice) -> DecisionRecord {
     let load = snapshots.load(&task.schema.name);
-    let accuracy =
-        load.tiers.iter().find(|tier| Some(&tier.tier) == model.tier.as_ref()).and_then(|tier| tier.accuracy);
+    let accuracy = model.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
     DecisionRecord {
         by: if advice.tier.is_some() { "edge" } else { "native" }.to_owned(),
         tier: model.tier.clone(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use worker_native::config::{Config, QueueConfig, Source};
-use worker_native::queue::{Depths, Enqueued, Entry, Outcome, RedisQueue, ResultsFilter};
+use worker_native::queue::{Claimed, Depths, Enqueued, Entry, Outcome, RedisQueue, ResultsFilter};
 use worker_native::routing::DecisionRecord;
 
 use crate::support::redis::Redis;
@@ -68,11 +68,7 @@ async fn an_accepted_job_is_claimed_once_whole_and_counted_until_it_is_settled()
 async fn a_job_has_one_result_and_is_counted_off_once() {
     let redis = Redis::start().await;
     let queue = RedisQueue::open(&config(&redis, &[])).unwrap();
-    let mut connection = queue.claim_connection().unwrap();
-    let job = entry("fast");
-    queue.claim(&mut connection, TASK, "c1").await.unwrap();
-    queue.enqueue(&job).await.unwrap();
-    let claimed = queue.claim(&mut connection, TASK, "c1").await.unwrap().remove(0);
+    let (job, claimed) = claimed_job(&queue).await;
     assert!(queue.settle(TASK, &claimed, Outcome::Done, &result(&job, 1)).await.unwrap().first);
     // Also when the first result has expired in the meantime.
     let mut raw = redis.connection().await;
@@ -87,11 +83,7 @@ async fn a_job_has_one_result_and_is_counted_off_once() {
 async fn a_group_lost_between_claim_and_settlement_costs_neither_result_nor_count() {
     let redis = Redis::start().await;
     let queue = RedisQueue::open(&config(&redis, &[])).unwrap();
-    let mut connection = queue.claim_connection().unwrap();
-    let job = entry("fast");
-    queue.claim(&mut connection, TASK, "c1").await.unwrap();
-    queue.enqueue(&job).await.unwrap();
-    let claimed = queue.claim(&mut connection, TASK, "c1").await.unwrap().remove(0);
+    let (job, claimed) = claimed_job(&queue).await;
     let mut destroy = redis::cmd("XGROUP");
     destroy.arg("DESTROY").arg(format!("ir:{{{TASK}}}:stream")).arg("consumers");
     let _: i64 = destroy.query_async(&mut redis.connection().await).await.unwrap();
@@ -103,10 +95,7 @@ async fn a_group_lost_between_claim_and_settlement_costs_neither_result_nor_coun
 async fn a_job_given_back_is_not_charged_with_a_start() {
     let redis = Redis::start().await;
     let queue = RedisQueue::open(&config(&redis, &[("LEASE_MS", "100")])).unwrap();
-    let mut connection = queue.claim_connection().unwrap();
-    queue.claim(&mut connection, TASK, "c1").await.unwrap();
-    queue.enqueue(&entry("fast")).await.unwrap();
-    let mut claimed = queue.claim(&mut connection, TASK, "c1").await.unwrap().remove(0);
+    let (_, mut claimed) = claimed_job(&queue).await;
     for _ in 0..2 {
         assert_eq!(claimed.attempt, 1);
         queue.give_back(TASK, "c1", &claimed).await.unwrap();
@@ -152,6 +141,17 @@ async fn a_consumer_that_ends_leaves_the_group_unless_it_holds_jobs() {
     let left: Vec<BTreeMap<String, redis::Value>> = info.query_async(&mut redis.connection().await).await.unwrap();
     let names: Vec<String> = left.iter().map(|one| redis::from_redis_value_ref(&one["name"]).unwrap()).collect();
     assert_eq!(names, ["busy"]);
+}
+
+/// One job, handed in and claimed by `c1`.
+async fn claimed_job(queue: &RedisQueue) -> (Entry, Claimed) {
+    let mut connection = queue.claim_connection().unwrap();
+    let job = entry("fast");
+    // The first claim makes the group.
+    queue.claim(&mut connection, TASK, "c1").await.unwrap();
+    queue.enqueue(&job).await.unwrap();
+    let claimed = queue.claim(&mut connection, TASK, "c1").await.unwrap().remove(0);
+    (job, claimed)
 }
 
 /// A stored result, as far as the listing looks at it.

@@ -41,6 +41,15 @@ async fn a_consumer_killed_between_claim_and_acknowledgement_loses_no_job() {
     assert_eq!((length, depth.iter().sum::<i64>()), (0, 0));
 }
 
+/// Hands a reading in again and again, until it is accepted.
+async fn accepted_job(native: &Native) -> Value {
+    until("an accepted job", || async {
+        let (status, receipt) = read(post(&native.url("/data"), &body(&normal())).await).await;
+        (status == 202).then_some(receipt)
+    })
+    .await
+}
+
 async fn pending(connection: &mut redis::aio::MultiplexedConnection) -> Vec<Value> {
     let mut command = redis::cmd("XPENDING");
     command.arg("ir:{pump-anomaly}:stream").arg("consumers").arg("-").arg("+").arg(10);
@@ -78,11 +87,7 @@ async fn a_consumer_outlives_redis() {
     let warned = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("redis cannot be used"));
     until("the warning", || async { native.log_lines().iter().any(warned).then_some(()) }).await;
     redis.crash_and_restart().await;
-    let receipt = until("an accepted job", || async {
-        let (status, receipt) = read(post(&native.url("/data"), &body(&normal())).await).await;
-        (status == 202).then_some(receipt)
-    })
-    .await;
+    let receipt = accepted_job(&native).await;
     assert_eq!(result_of(&native.url(""), &receipt).await["outcome"], "done");
 }
 
@@ -137,11 +142,7 @@ async fn a_refused_password_is_not_for_ever() {
     let native = Native::start(&url, &[]).await;
     assert_eq!(post(&native.url("/data"), &body(&normal())).await.status(), 503);
     let () = password("secret").query_async(&mut admin).await.unwrap();
-    let receipt = until("an accepted job", || async {
-        let (status, receipt) = read(post(&native.url("/data"), &body(&normal())).await).await;
-        (status == 202).then_some(receipt)
-    })
-    .await;
+    let receipt = accepted_job(&native).await;
     assert_eq!(result_of(&native.url(""), &receipt).await["outcome"], "done");
 }
 
