@@ -1,6 +1,9 @@
-//! Admitting and reading a body: its type and length are judged before a byte of it is read.
+//! Admitting a body: its type and length are judged before a byte of it is read.
+//!
+//! A reading is then read whole. What is for the origin alone to understand goes on unread, as a stream.
 
 use shared::problem::ErrorCode;
+use web_sys::ReadableStream;
 use worker::Request;
 
 use crate::answer;
@@ -14,9 +17,24 @@ struct Announced {
     length: Option<String>,
 }
 
-/// Reads the body of a request whole, if it may come in.
+/// What a path takes for a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// JSON as it is.
+    Json,
+    /// Anything, compressed or not: binary tensors say no type, or any.
+    Any,
+}
+
+/// The body of a request as it comes in, if it may; none where there is none.
+pub(crate) fn unread(request: &Request, kind: Kind, max_bytes: u32) -> Result<Option<ReadableStream>, Failure> {
+    admit(&Announced::of(request), kind, max_bytes)?;
+    Ok(request.inner().body())
+}
+
+/// Reads the JSON body of a request whole, if it may come in.
 pub(crate) async fn read(request: &mut Request, max_bytes: u32) -> Result<Vec<u8>, Failure> {
-    admit(&Announced::of(request), max_bytes)?;
+    admit(&Announced::of(request), Kind::Json, max_bytes)?;
     let body = request.bytes().await.map_err(|_| {
         Failure::new(ErrorCode::InvalidJson, "the body ended before the length announced in content-length")
     })?;
@@ -41,7 +59,22 @@ impl Announced {
     }
 }
 
-fn admit(announced: &Announced, max_bytes: u32) -> Result<(), Failure> {
+fn admit(announced: &Announced, kind: Kind, max_bytes: u32) -> Result<(), Failure> {
+    if kind == Kind::Json {
+        is_plain_json(announced)?;
+    }
+    let length = announced.length.as_deref().and_then(|length| length.parse::<u64>().ok());
+    let Some(length) = length else {
+        let detail = "send the body with content-length, not chunked: the edge admits it by its length";
+        return Err(Failure::new(ErrorCode::LengthRequired, detail));
+    };
+    if length > u64::from(max_bytes) {
+        return Err(too_large(max_bytes));
+    }
+    Ok(())
+}
+
+fn is_plain_json(announced: &Announced) -> Result<(), Failure> {
     let media_type = announced.media_type.as_deref().unwrap_or("none");
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     if !essence.eq_ignore_ascii_case("application/json") {
@@ -51,14 +84,6 @@ fn admit(announced: &Announced, max_bytes: u32) -> Result<(), Failure> {
     if let Some(encoding) = announced.encoding.as_deref().filter(|encoding| *encoding != "identity") {
         let detail = format!("send the body without content-encoding, not `{encoding}`");
         return Err(Failure::new(ErrorCode::UnsupportedMediaType, detail));
-    }
-    let length = announced.length.as_deref().and_then(|length| length.parse::<u64>().ok());
-    let Some(length) = length else {
-        let detail = "send the body with content-length, not chunked: the edge admits it by its length";
-        return Err(Failure::new(ErrorCode::LengthRequired, detail));
-    };
-    if length > u64::from(max_bytes) {
-        return Err(too_large(max_bytes));
     }
     Ok(())
 }
@@ -72,9 +97,13 @@ mod tests {
     use super::*;
 
     fn verdict(media_type: &str, encoding: &str, length: &str) -> String {
+        verdict_on(Kind::Json, media_type, encoding, length)
+    }
+
+    fn verdict_on(kind: Kind, media_type: &str, encoding: &str, length: &str) -> String {
         let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let announced = Announced { media_type: some(media_type), encoding: some(encoding), length: some(length) };
-        admit(&announced, 100).map_or_else(|failure| failure.log_text(), |()| "ok".to_owned())
+        admit(&announced, kind, 100).map_or_else(|failure| failure.log_text(), |()| "ok".to_owned())
     }
 
     #[test]
@@ -97,5 +126,14 @@ mod tests {
         refused("application/json", "", "-1", ErrorCode::LengthRequired);
         refused("application/json", "", "101", ErrorCode::PayloadTooLarge);
         refused("application/json", "", "18446744073709551615", ErrorCode::PayloadTooLarge);
+    }
+
+    #[test]
+    fn tensors_are_judged_by_their_length_alone() {
+        for (media_type, encoding) in [("", ""), ("application/octet-stream", "deflate"), ("text/plain", "gzip")] {
+            assert_eq!(verdict_on(Kind::Any, media_type, encoding, "100"), "ok");
+            assert!(verdict_on(Kind::Any, media_type, encoding, "101").starts_with("payload-too-large"));
+            assert!(verdict_on(Kind::Any, media_type, encoding, "").starts_with("length-required"));
+        }
     }
 }

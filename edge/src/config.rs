@@ -17,7 +17,7 @@ pub(crate) const ORIGIN_BINDING: &str = "ORIGIN";
 pub(crate) trait Vars {
     /// The text of a setting, where it is set.
     fn text(&self, name: &str) -> Option<String>;
-    /// Is there a binding of that name?
+    /// Is there a binding of that name to something that answers requests?
     fn is_bound(&self, name: &str) -> bool;
 }
 
@@ -27,11 +27,12 @@ impl Vars for worker::Env {
         let value = Reflect::get(self, &name.into()).ok().filter(|value| !value.is_null() && !value.is_undefined())?;
         let number = || value.as_f64().map(|number| number.to_string());
         // Another type becomes a text that no setting takes, so that it is told as a fault.
-        Some(value.as_string().or_else(number).unwrap_or_else(|| format!("{value:?}")))
+        Some(value.as_string().or_else(number).unwrap_or_else(|| "neither a text nor a number".to_owned()))
     }
 
     fn is_bound(&self, name: &str) -> bool {
-        Reflect::get(self, &name.into()).is_ok_and(|value| value.is_object())
+        let fetch = Reflect::get(self, &name.into()).and_then(|service| Reflect::get(&service, &"fetch".into()));
+        fetch.is_ok_and(|fetch| fetch.is_function())
     }
 }
 
@@ -55,6 +56,8 @@ pub(crate) struct EdgeConfig {
     pub(crate) max_body_bytes: u32,
     /// How long the native service may take to answer `/predict`, in milliseconds.
     pub(crate) predict_timeout_ms: u32,
+    /// How long it may take for one or many readings of any kind, and to begin a stream, in milliseconds.
+    pub(crate) infer_timeout_ms: u32,
     /// How long it may take for anything else, in milliseconds.
     pub(crate) jobs_timeout_ms: u32,
     /// How it is reached.
@@ -89,6 +92,7 @@ impl EdgeConfig {
             freshness: Freshness { fresh_ms: fresh_ms.into(), usable_ms: usable_ms.into() },
             max_body_bytes: reader.whole("MAX_BODY_BYTES", 262_144, 1_024..=16_777_216),
             predict_timeout_ms: reader.whole("PREDICT_TIMEOUT_MS", 2_000, 1..=60_000),
+            infer_timeout_ms: reader.whole("INFER_TIMEOUT_MS", 30_000, 1..=600_000),
             jobs_timeout_ms: reader.whole("JOBS_TIMEOUT_MS", 1_000, 1..=60_000),
             origin: reader.origin(),
         };
@@ -166,7 +170,8 @@ mod tests {
     fn an_origin_is_all_that_is_needed() {
         let config = EdgeConfig::read(&HashMap::from([("ORIGIN", ""), ("QUEUE_THRESHOLD", "")])).unwrap();
         assert_eq!(config.policy, Policy::default());
-        assert_eq!((config.max_body_bytes, config.predict_timeout_ms, config.jobs_timeout_ms), (262_144, 2_000, 1_000));
+        let timeouts = (config.predict_timeout_ms, config.infer_timeout_ms, config.jobs_timeout_ms);
+        assert_eq!((config.max_body_bytes, timeouts), (262_144, (2_000, 30_000, 1_000)));
         assert_eq!(config.freshness, Freshness { fresh_ms: 1_000, usable_ms: 10_000 });
         assert_eq!(config.origin, OriginAt::Binding);
     }
@@ -178,6 +183,7 @@ mod tests {
             ("QUEUE_THRESHOLD", " 7 "),
             ("ACCURACY_FLOOR", "0.8"),
             ("PREDICT_TIMEOUT_MS", "300"),
+            ("INFER_TIMEOUT_MS", "600000"),
             ("JOBS_TIMEOUT_MS", "200"),
             ("MAX_BODY_BYTES", "4096"),
             ("SNAPSHOT_FRESH_MS", "0"),
@@ -189,6 +195,7 @@ mod tests {
             freshness: Freshness { fresh_ms: 0, usable_ms: 500 },
             max_body_bytes: 4_096,
             predict_timeout_ms: 300,
+            infer_timeout_ms: 600_000,
             jobs_timeout_ms: 200,
             origin: OriginAt::Url("http://[::1]:8000".to_owned()),
         };

@@ -8,8 +8,8 @@ use shared::problem::{ErrorCode, PROBLEM_JSON, Problem};
 use shared::reading::{Fault, Rejection};
 use worker::Response;
 
-use crate::answer;
 use crate::origin::OriginError;
+use crate::{answer, routes};
 
 /// A failure on its way to the caller.
 #[derive(Debug)]
@@ -31,6 +31,12 @@ impl Failure {
     /// No such path.
     pub(crate) fn not_found() -> Self {
         Self::new(ErrorCode::NotFound, "there is nothing at this path; `GET /` lists what there is")
+    }
+
+    /// A path that only the native service has.
+    pub(crate) fn for_operators() -> Self {
+        let detail = "not through the edge: loading, unloading and pools are at the native service's own port";
+        Self::new(ErrorCode::NotFound, detail)
     }
 
     /// The path has other methods.
@@ -70,6 +76,7 @@ impl Failure {
     /// The answer: a problem document with the headers that belong to its code.
     pub(crate) fn to_response(&self, path: &str, request_id: &str) -> Response {
         let problem = Problem::new(self.code, &self.detail, path, &self.faults, request_id);
+        let problem = if routes::is_oip(path) { problem.with_error() } else { problem };
         let response = answer::text(self.code.http_status(), PROBLEM_JSON, problem.to_json(), request_id);
         if let Some(seconds) = self.code.retry_after_s() {
             answer::set(response.headers(), "retry-after", &seconds.to_string());

@@ -1,6 +1,7 @@
 //! A reading's way through the edge: admit, check, decide, forward the same bytes.
 
 use shared::headers;
+use worker::js_sys::Uint8Array;
 use worker::{Request, Response};
 
 use crate::error::Failure;
@@ -29,7 +30,13 @@ pub(crate) async fn handle(door: Door, mut request: Request, visit: &mut Visit<'
         Door::Jobs => Limit::Timeout(visit.config.jobs_timeout_ms),
     };
     let target = visit.target(&request);
-    let call = Call { method: request.method(), target: &target, headers: map, body: Some(&body), limit };
+    let call = Call {
+        method: request.method(),
+        target: &target,
+        headers: map,
+        body: Some(Uint8Array::from(body.as_slice()).into()),
+        limit,
+    };
     visit.send(call).await
 }
 

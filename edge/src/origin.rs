@@ -5,25 +5,37 @@
 
 use shared::headers;
 use shared::snapshot::Snapshot;
+use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{AbortSignal, RequestInit, RequestRedirect};
-use worker::js_sys::Uint8Array;
+use worker::js_sys::{Function, Promise, Reflect, global};
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::{Env, Fetch, Fetcher, Headers, Method, Request, Response};
+use worker::{Env, Headers, Method, Response};
 
 use crate::config::{EdgeConfig, ORIGIN_BINDING, OriginAt};
-use crate::error::Failure;
 use crate::{answer, clock, state};
 
 /// What of a caller's headers goes on to the native service. A list of what may pass, so that nobody can send the
 /// headers that only the edge may set ([`headers::EDGE_ONLY`]).
-const PASSED_ON: [&str; 6] =
-    ["content-type", "accept", "traceparent", "idempotency-key", "if-none-match", "user-agent"];
+const PASSED_ON: [&str; 10] = [
+    "content-type",
+    "accept",
+    "traceparent",
+    "idempotency-key",
+    "if-none-match",
+    "user-agent",
+    // Where binary tensors begin, how the body is packed, and how the answer may be: the Open Inference Protocol's.
+    "inference-header-content-length",
+    "content-encoding",
+    "accept-encoding",
+    // Where a stream of events goes on.
+    "last-event-id",
+];
 
 /// The way to the native service, made for one request.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {
-    /// By the binding.
-    Binding(Fetcher),
+    /// By the binding, an object with `fetch`.
+    Binding(JsValue),
     /// By its URL.
     Url(String),
 }
@@ -37,8 +49,8 @@ pub(crate) struct Call<'a> {
     pub(crate) target: &'a str,
     /// All headers.
     pub(crate) headers: Headers,
-    /// The body, as it came in.
-    pub(crate) body: Option<&'a [u8]>,
+    /// The body, as it came in: bytes or a stream.
+    pub(crate) body: Option<JsValue>,
     /// How long it may take.
     pub(crate) limit: Limit,
 }
@@ -102,19 +114,18 @@ pub(crate) struct Answer {
 
 impl Origin {
     /// The way the settings say.
-    pub(crate) fn of(config: &EdgeConfig, env: &Env) -> Result<Self, Failure> {
+    pub(crate) fn of(config: &EdgeConfig, env: &Env) -> Self {
         match &config.origin {
-            OriginAt::Url(url) => Ok(Self::Url(url.clone())),
-            OriginAt::Binding => env.service(ORIGIN_BINDING).map(Self::Binding).map_err(|error| {
-                Failure::misconfigured(&[format!("the binding {ORIGIN_BINDING} is no service ({error})")])
-            }),
+            OriginAt::Url(url) => Self::Url(url.clone()),
+            // The settings say that it is there; a call would fail where it is not.
+            OriginAt::Binding => Self::Binding(Reflect::get(env, &ORIGIN_BINDING.into()).unwrap_or_default()),
         }
     }
 
     /// Sends a request and waits for the answer's headers.
     pub(crate) async fn send(&self, call: Call<'_>) -> Result<Answer, OriginError> {
         let sent_ms = clock::now_ms();
-        let response = self.fetch(&call).await.map_err(|error| failed(&error, call.limit))?;
+        let response = self.fetch(&call).await.map_err(|error| failed(&error.into(), call.limit))?;
         let now_ms = clock::now_ms();
         let catalog_wanted = take_in(response.headers(), now_ms);
         let status = response.status_code();
@@ -124,25 +135,27 @@ impl Origin {
         Ok(Answer { response, took_ms: now_ms.saturating_sub(sent_ms), catalog_wanted })
     }
 
-    async fn fetch(&self, call: &Call<'_>) -> worker::Result<Response> {
+    /// By reflection for both ways: the `worker` crate has one kind of call for each, which would both be in the wasm.
+    async fn fetch(&self, call: &Call<'_>) -> Result<Response, JsValue> {
         let signal = AbortSignal::timeout_with_u32(call.limit.ms());
         let init = RequestInit::new();
         init.set_method(call.method.as_ref());
         init.set_headers(call.headers.0.as_ref());
         init.set_redirect(RequestRedirect::Manual);
         init.set_signal(Some(&signal));
-        if let Some(body) = call.body {
-            init.set_body(&Uint8Array::from(body));
+        if let Some(body) = &call.body {
+            init.set_body(body);
         }
-        let request = |base: &str| {
-            web_sys::Request::new_with_str_and_init(&format!("{base}{}", call.target), &init).map(Request::from)
-        };
-        match self {
+        let (fetcher, base) = match self {
             // The binding says where it goes; the host is only what the `host` header will hold.
-            Self::Binding(fetcher) => fetcher.fetch_request(request("http://origin")?).await,
-            // `send` would take the request's own signal away.
-            Self::Url(url) => Fetch::Request(request(url)?).send_with_signal(&signal.into()).await,
-        }
+            Self::Binding(binding) => (binding.clone(), "http://origin"),
+            Self::Url(url) => (global().into(), url.as_str()),
+        };
+        let request = web_sys::Request::new_with_str_and_init(&format!("{base}{}", call.target), &init)?;
+        let fetch: Function = Reflect::get(&fetcher, &"fetch".into())?.dyn_into()?;
+        let promise = Promise::resolve(&fetch.call1(&fetcher, &request)?);
+        let response: web_sys::Response = JsFuture::from(promise).await?.dyn_into()?;
+        Ok(response.into())
     }
 }
 

@@ -95,6 +95,8 @@ fn decide(request: &Request<'_>, snapshots: &SnapshotCache, config: &EdgeConfig,
 /// The advice for a reading; none where the snapshot does not know the tiers it would speak of.
 fn advise(request: &Request<'_>, load: &TaskLoad, snapshot_age_ms: u64, config: &EdgeConfig) -> Option<Advice> {
     let pinned_tier = match &request.model_name {
+        // Which models of that type there are, and which of them serves a tier, only the origin knows for sure.
+        None if request.model_type.is_some() => return None,
         None => None,
         // A model without a tier is reached by name only: there is nothing to advise.
         Some(name) => {

@@ -21,6 +21,15 @@ pub(crate) enum Door {
     Jobs,
 }
 
+/// How long the origin may take for what is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// As long as a look-up takes.
+    Short,
+    /// As long as models take. Of a stream that is its beginning, not its end.
+    Long,
+}
+
 /// What answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
@@ -28,24 +37,41 @@ enum Route {
     Live,
     Health,
     Ingest(Door),
-    Pass,
+    Pass(Wait),
     #[cfg(feature = "test-panic")]
     Panic,
 }
 
 fn route(method: &Method, path: &str) -> Option<Route> {
-    match (method, path) {
-        (Method::Post, "/predict") => Some(Route::Ingest(Door::Predict)),
-        (Method::Post, "/data" | "/v1/jobs") => Some(Route::Ingest(Door::Jobs)),
-        (Method::Get | Method::Head, "/") => Some(Route::Home),
-        (Method::Get | Method::Head, "/health") => Some(Route::Health),
+    match method {
+        Method::Get | Method::Head => asked(path),
+        Method::Post => posted(path),
+        _ => None,
+    }
+}
+
+fn asked(path: &str) -> Option<Route> {
+    match path {
+        "/" => Some(Route::Home),
+        "/health" => Some(Route::Health),
         // Not passed on: whether this process lives does not hang on another one.
-        (Method::Get | Method::Head, "/livez") => Some(Route::Live),
-        (Method::Get | Method::Head, "/readyz" | "/results" | "/v1/snapshot" | "/v1/catalog") => Some(Route::Pass),
-        (Method::Get | Method::Head, path) if is_job(path) => Some(Route::Pass),
-        (Method::Post, "/feedback") => Some(Route::Pass),
+        "/livez" => Some(Route::Live),
+        "/readyz" | "/results" | "/v1/snapshot" | "/v1/catalog" | "/models" | "/info" | "/v2" | "/v2/health/live"
+        | "/v2/health/ready" => Some(Route::Pass(Wait::Short)),
+        _ if is_job(path) || is_oip_model(path) => Some(Route::Pass(Wait::Short)),
+        _ => None,
+    }
+}
+
+fn posted(path: &str) -> Option<Route> {
+    match path {
+        "/predict" | "/predict_proba" => Some(Route::Ingest(Door::Predict)),
+        "/data" | "/v1/jobs" => Some(Route::Ingest(Door::Jobs)),
+        "/predict/batch" | "/v1/infer" | "/v1/infer/stream" => Some(Route::Pass(Wait::Long)),
+        "/feedback" | "/v2/repository/index" => Some(Route::Pass(Wait::Short)),
+        _ if is_oip_model(path) && path.ends_with("/infer") => Some(Route::Pass(Wait::Long)),
         #[cfg(feature = "test-panic")]
-        (Method::Post, "/__panic") => Some(Route::Panic),
+        "/__panic" => Some(Route::Panic),
         _ => None,
     }
 }
@@ -54,11 +80,31 @@ fn is_job(path: &str) -> bool {
     path.strip_prefix("/v1/jobs/").is_some_and(is_id)
 }
 
-/// Why a request has no route: the path has other methods, or it is none.
+/// Is this a path of the Open Inference Protocol, whose errors have their own form?
+pub(crate) fn is_oip(path: &str) -> bool {
+    path == "/v2" || path.starts_with("/v2/")
+}
+
+/// Is this a page of a model in the Open Inference Protocol? Which pages there are, the origin knows.
+fn is_oip_model(path: &str) -> bool {
+    path.strip_prefix("/v2/models/").is_some_and(|rest| rest.split('/').all(is_id))
+}
+
+/// What changes the native service, or shows its inside. Anybody may reach the edge, so none of it goes through.
+fn is_for_operators(path: &str) -> bool {
+    let model = path.strip_prefix("/models/").or_else(|| path.strip_prefix("/v2/repository/models/"));
+    path == "/pool/stats" || model.is_some_and(|rest| rest.ends_with("/load") || rest.ends_with("/unload"))
+}
+
+/// Why a request has no route: the path has other methods, is not for everybody, or is none.
 fn no_route(path: &str) -> Failure {
     let methods = [Method::Get, Method::Head, Method::Post];
     let allow: Vec<&str> = methods.iter().filter(|method| route(method, path).is_some()).map(AsRef::as_ref).collect();
-    if allow.is_empty() { Failure::not_found() } else { Failure::method_not_allowed(allow.join(", ")) }
+    match allow.as_slice() {
+        [] if is_for_operators(path) => Failure::for_operators(),
+        [] => Failure::not_found(),
+        allow => Failure::method_not_allowed(allow.join(", ")),
+    }
 }
 
 /// What a handler works with, for the length of one request.
@@ -85,26 +131,28 @@ pub(crate) async fn handle(request: Request, env: &Env, ctx: &Context, line: &mu
         Route::Health => return views::health(&settings, env, ctx, line).await,
         #[cfg(feature = "test-panic")]
         Route::Panic => panics(),
-        Route::Ingest(_) | Route::Pass => {}
+        Route::Ingest(_) | Route::Pass(_) => {}
     }
     let config = settings.as_ref().as_ref().map_err(|faults| Failure::misconfigured(faults))?;
-    let mut visit = Visit { config, origin: Origin::of(config, env)?, ctx, line };
+    let mut visit = Visit { config, origin: Origin::of(config, env), ctx, line };
     match route {
         Route::Ingest(door) => ingest::handle(door, request, &mut visit).await,
-        _ => pass(request, &mut visit).await,
+        Route::Pass(Wait::Long) => pass(&request, visit.config.infer_timeout_ms, &mut visit).await,
+        _ => pass(&request, visit.config.jobs_timeout_ms, &mut visit).await,
     }
 }
 
 /// Hands a request on as it is, and the answer back as it is.
-async fn pass(mut request: Request, visit: &mut Visit<'_>) -> Result<Response, Failure> {
+async fn pass(request: &Request, timeout_ms: u32, visit: &mut Visit<'_>) -> Result<Response, Failure> {
+    let kind = if is_oip(&visit.line.path) { body::Kind::Any } else { body::Kind::Json };
     let body = match request.method() {
-        Method::Post => Some(body::read(&mut request, visit.config.max_body_bytes).await?),
+        Method::Post => body::unread(request, kind, visit.config.max_body_bytes)?,
         _ => None,
     };
-    let target = visit.target(&request);
+    let target = visit.target(request);
     let headers = passed_on(request.headers(), &visit.line.request_id);
-    let limit = Limit::Timeout(visit.config.jobs_timeout_ms);
-    visit.send(Call { method: request.method(), target: &target, headers, body: body.as_deref(), limit }).await
+    let limit = Limit::Timeout(timeout_ms);
+    visit.send(Call { method: request.method(), target: &target, headers, body: body.map(Into::into), limit }).await
 }
 
 impl Visit<'_> {
@@ -148,20 +196,56 @@ fn panics() -> ! {
 mod tests {
     use super::*;
 
+    const GET: Method = Method::Get;
+    const POST: Method = Method::Post;
+
     #[test]
     fn readings_go_through_the_edge_and_questions_past_it() {
-        assert_eq!(route(&Method::Post, "/predict"), Some(Route::Ingest(Door::Predict)));
-        assert_eq!(route(&Method::Post, "/data"), Some(Route::Ingest(Door::Jobs)));
-        assert_eq!(route(&Method::Post, "/v1/jobs"), Some(Route::Ingest(Door::Jobs)));
-        assert_eq!(route(&Method::Get, "/v1/jobs/0f-1"), Some(Route::Pass));
-        assert_eq!(route(&Method::Head, "/results"), Some(Route::Pass));
+        for path in ["/predict", "/predict_proba"] {
+            assert_eq!(route(&POST, path), Some(Route::Ingest(Door::Predict)), "{path}");
+        }
+        assert_eq!(route(&POST, "/data"), Some(Route::Ingest(Door::Jobs)));
+        assert_eq!(route(&POST, "/v1/jobs"), Some(Route::Ingest(Door::Jobs)));
+        for path in ["/predict/batch", "/v1/infer", "/v1/infer/stream", "/v2/models/t.m/infer"] {
+            assert_eq!(route(&POST, path), Some(Route::Pass(Wait::Long)), "{path}");
+        }
+        for path in ["/v1/jobs/0f-1", "/models", "/info", "/v2", "/v2/health/ready", "/v2/models/t.m/versions/3/stats"]
+        {
+            assert_eq!(route(&GET, path), Some(Route::Pass(Wait::Short)), "{path}");
+        }
+        assert_eq!(route(&POST, "/v2/repository/index"), Some(Route::Pass(Wait::Short)));
+        assert_eq!(route(&Method::Head, "/results"), Some(Route::Pass(Wait::Short)));
     }
 
     #[test]
     fn a_path_is_taken_literally() {
-        for path in ["", "/predict/", "/Predict", "/v1/jobs/", "/v1/jobs/a/b", "/v1/jobs/a%2Fb", "/__panic"] {
-            assert_eq!(route(&Method::Get, path), None, "{path}");
+        for path in
+            ["", "/predict/", "/Predict", "/v1/jobs/", "/v1/jobs/a/b", "/v1/jobs/a%2Fb", "/__panic", "/v2/", "/v2x"]
+        {
+            assert_eq!(route(&GET, path), None, "{path}");
         }
+        for path in ["/v2/models", "/v2/models/", "/v2/models//infer", "/v2/models/a b/infer", "/v2/models/m/generate"]
+        {
+            assert_eq!(route(&POST, path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_for_operators_says_so() {
+        let text = |path| no_route(path).log_text();
+        for path in [
+            "/models/m/load",
+            "/models/m/unload",
+            "/v2/repository/models/t.m/load",
+            "/v2/repository/models/m/unload",
+            "/pool/stats",
+        ] {
+            for method in [GET, POST, Method::Put, Method::Delete] {
+                assert_eq!(route(&method, path), None, "{path}");
+            }
+            assert!(text(path).starts_with("not-found: not through the edge"), "{path}: {}", text(path));
+        }
+        assert!(text("/models/m").starts_with("not-found: there is nothing"));
     }
 
     #[test]

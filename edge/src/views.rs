@@ -158,7 +158,7 @@ struct Asked {
 }
 
 async fn ask(config: &EdgeConfig, env: &Env, ctx: &Context, line: &mut Line) -> Result<Asked, String> {
-    let origin = Origin::of(config, env).map_err(|failure| failure.log_text())?;
+    let origin = Origin::of(config, env);
     let headers = Headers::new();
     answer::set(&headers, shared::headers::REQUEST_ID, &line.request_id);
     let limit = Limit::Timeout(config.jobs_timeout_ms);

@@ -32,6 +32,7 @@ const edge :Workerd.Worker = (
     (name = "QUEUE_THRESHOLD", fromEnvironment = "QUEUE_THRESHOLD"),
     (name = "ACCURACY_FLOOR", fromEnvironment = "ACCURACY_FLOOR"),
     (name = "PREDICT_TIMEOUT_MS", fromEnvironment = "PREDICT_TIMEOUT_MS"),
+    (name = "INFER_TIMEOUT_MS", fromEnvironment = "INFER_TIMEOUT_MS"),
     (name = "JOBS_TIMEOUT_MS", fromEnvironment = "JOBS_TIMEOUT_MS"),
     (name = "MAX_BODY_BYTES", fromEnvironment = "MAX_BODY_BYTES"),
     (name = "SNAPSHOT_FRESH_MS", fromEnvironment = "SNAPSHOT_FRESH_MS"),

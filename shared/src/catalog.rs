@@ -37,17 +37,53 @@ pub struct CatalogModel {
     /// What it is, for people.
     #[serde(default)]
     pub description: String,
-    /// The tier it serves; without one it is reachable by name only.
+    /// The tier it serves; without one it is reachable by name or type only.
     pub tier: Option<String>,
+    /// What it was made with; none where that is not known.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub model_type: Option<ModelType>,
     /// The version that answers unless the caller names one.
     pub default_version: u32,
     /// All versions, ascending.
     pub versions: Vec<u32>,
 }
 
+/// What a model was made with, as callers name it in `model_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelType {
+    /// Trained with scikit-learn, and exported.
+    Sklearn,
+    /// Any other ONNX model.
+    Onnx,
+}
+
+impl ModelType {
+    /// All types, for messages and tests.
+    pub const ALL: [Self; 2] = [Self::Sklearn, Self::Onnx];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sklearn => "sklearn",
+            Self::Onnx => "onnx",
+        }
+    }
+
+    /// The type of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|model_type| model_type.name() == name)
+    }
+}
+
 impl Catalog {
     /// Reads the JSON of `GET /v1/catalog`, as deriving does, but with the small reader of readings: the derived code
     /// would be a tenth of the edge's wasm.
+    ///
+    /// Unlike deriving it leaves out tasks of a kind it does not know, or with a field of such a type: an older edge
+    /// goes on with the tasks it knows. A model's type that it does not know counts as not told.
     ///
     /// # Errors
     /// The name of the first field that is missing or of another type.
@@ -82,17 +118,19 @@ impl CatalogTask {
         self.models.iter().find(|model| model.tier.as_deref() == Some(tier))
     }
 
-    /// Names of all models and tiers, for messages.
+    /// Names of all models with their tiers and types, for messages.
     #[must_use]
     pub fn model_names(&self) -> String {
-        let names: Vec<String> = self
-            .models
-            .iter()
-            .map(|model| match &model.tier {
-                Some(tier) => format!("{} ({tier})", model.name),
-                None => model.name.clone(),
-            })
-            .collect();
+        let names: Vec<String> = self.models.iter().map(CatalogModel::label).collect();
         names.join(", ")
+    }
+}
+
+impl CatalogModel {
+    /// `name (tier, type)`, with what is known of the two.
+    fn label(&self) -> String {
+        let known = [self.tier.as_deref(), self.model_type.map(ModelType::name)];
+        let known: Vec<&str> = known.into_iter().flatten().collect();
+        if known.is_empty() { self.name.clone() } else { format!("{} ({})", self.name, known.join(", ")) }
     }
 }

@@ -193,6 +193,9 @@ pub struct Problem<'a> {
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
     errors: &'a [Fault],
     request_id: &'a str,
+    /// What the Open Inference Protocol's clients show; on its paths only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
 }
 
 impl<'a> Problem<'a> {
@@ -208,7 +211,15 @@ impl<'a> Problem<'a> {
             code: code.name(),
             errors,
             request_id,
+            error: None,
         }
+    }
+
+    /// The same with the top-level `error` that the Open Inference Protocol wants.
+    #[must_use]
+    pub const fn with_error(mut self) -> Self {
+        self.error = Some(self.detail);
+        self
     }
 
     /// The document as JSON text.
@@ -244,5 +255,13 @@ mod tests {
         assert_eq!(value["status"], 422);
         assert_eq!(value["errors"][0]["pointer"], "#/sensor_data/pressure");
         assert_eq!(value["request_id"], "r1");
+        assert!(value.get("error").is_none(), "{value}");
+    }
+
+    #[test]
+    fn the_open_inference_protocol_gets_its_error_beside() {
+        let json = Problem::new(ErrorCode::NotFound, "no such model", "/v2/models/m", &[], "r1").with_error().to_json();
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&value["error"], &value["detail"]), (&"no such model".into(), &"no such model".into()));
     }
 }

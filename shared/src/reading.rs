@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::catalog::{Catalog, CatalogTask};
+use crate::catalog::{Catalog, CatalogModel, CatalogTask, ModelType};
 use crate::ids::is_id;
 use crate::problem::ErrorCode;
 use json::Object;
@@ -71,7 +71,16 @@ impl Rejection {
     }
 }
 
-/// A validated body: which task, what was asked of it, and the numbers for the model.
+/// What the model gets of a reading.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The feature vector: [`crate::schema::TaskSchema::width`] finite numbers.
+    Features(Vec<f32>),
+    /// The text of a text task: from 1 to [`crate::schema::Field::max_text_bytes`] bytes, none of them NUL.
+    Text(String),
+}
+
+/// A validated body: which task, what was asked of it, and the input for the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request<'c> {
     /// The task the reading belongs to.
@@ -82,6 +91,8 @@ pub struct Request<'c> {
     pub timestamp: Option<f64>,
     /// A model or tier the caller wants.
     pub model_name: Option<String>,
+    /// What the model must have been made with. Without a `model_name` it is for the native side to choose one.
+    pub model_type: Option<ModelType>,
     /// A version the caller wants.
     pub model_version: Option<u32>,
     /// With `strict`, an unknown version is an error instead of the default version.
@@ -90,30 +101,34 @@ pub struct Request<'c> {
     pub deadline_ms: Option<u64>,
     /// The least accuracy the caller can live with, 0..=1.
     pub min_accuracy: Option<f32>,
-    /// The feature vector: [`crate::schema::TaskSchema::width`] finite numbers.
-    pub features: Vec<f32>,
+    /// The reading itself.
+    pub input: Input,
 }
 
 /// Longest deadline taken, in milliseconds: one day.
 pub const MAX_DEADLINE_MS: u64 = 86_400_000;
 
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 12] = [
     "task",
     "sensor_id",
     "timestamp",
     "features",
     "sensor_data",
+    "text",
     "model_name",
+    "model_type",
     "model_version",
     "strict",
     "deadline_ms",
     "min_accuracy",
 ];
 
-/// Which form the numbers came in.
+/// Which form the reading came in.
+#[derive(Clone, Copy)]
 enum Form<'a> {
     Features(&'a RawValue),
     Named(&'a RawValue),
+    Text(&'a RawValue),
 }
 
 /// Parses and validates one body against the catalog.
@@ -135,6 +150,9 @@ pub fn parse<'c>(body: &[u8], catalog: &'c Catalog) -> Result<Request<'c>, Rejec
     });
     let model_name = object
         .read(&mut faults, "model_name", "the name of a model or a tier", |v| json::string(v).map(Cow::into_owned));
+    let model_type = object.read(&mut faults, "model_type", "one of sklearn, onnx", |v| {
+        json::string(v).and_then(|name| ModelType::from_name(&name))
+    });
     let model_version = object.read(&mut faults, "model_version", "a whole number from 1", |v| {
         let text = json::string(v);
         let number = text.as_deref().unwrap_or_else(|| v.get());
@@ -166,40 +184,53 @@ pub fn parse<'c>(body: &[u8], catalog: &'c Catalog) -> Result<Request<'c>, Rejec
         },
         (None, None) => return Err(Rejection::invalid(None, faults)),
     };
-    let mut features = Vec::with_capacity(task.schema.width());
-    match form {
-        Some(Form::Features(raw)) => values::read_features(&task.schema, raw, &mut features, &mut faults),
-        Some(Form::Named(raw)) => values::read_named(&task.schema, raw, &mut features, &mut faults),
-        None => {}
-    }
+    let input = match form {
+        Some(form) => values::read(&task.schema, form, &mut faults),
+        None => Input::Features(vec![]),
+    };
     if !faults.is_empty() {
         return Err(Rejection::invalid(Some(&task.schema.name), faults));
     }
-    if let Some(name) = &model_name
-        && task.model(name).is_none()
-    {
-        return Err(unknown_model(task, name));
-    }
+    check_model(task, model_name.as_deref(), model_type)?;
     Ok(Request {
         task,
         sensor_id,
         timestamp,
         model_name,
+        model_type,
         model_version,
         strict: strict.unwrap_or(false),
         deadline_ms,
         min_accuracy,
-        features,
+        input,
     })
+}
+
+/// Has the task a model of that name or tier, and of that type?
+fn check_model(task: &CatalogTask, name: Option<&str>, model_type: Option<ModelType>) -> Result<(), Rejection> {
+    let typed = |model: &CatalogModel| model_type.is_none() || model.model_type == model_type;
+    match (name, model_type) {
+        (Some(name), _) => match (task.model(name), model_type) {
+            (Some(model), _) if typed(model) => Ok(()),
+            (Some(_), Some(model_type)) => Err(lacks(task, &format!("model `{name}` of type `{}`", model_type.name()))),
+            _ => Err(unknown_model(task, name)),
+        },
+        (None, Some(model_type)) if !task.models.iter().any(typed) => {
+            Err(lacks(task, &format!("model of type `{}`", model_type.name())))
+        }
+        (None, _) => Ok(()),
+    }
 }
 
 /// The rejection for a model or tier that a task does not have.
 #[must_use]
 pub fn unknown_model(task: &CatalogTask, name: &str) -> Rejection {
-    Rejection::new(
-        ErrorCode::UnknownModel,
-        format!("task `{}` has no model or tier `{name}`; it has: {}", task.schema.name, task.model_names()),
-    )
+    lacks(task, &format!("model or tier `{name}`"))
+}
+
+fn lacks(task: &CatalogTask, what: &str) -> Rejection {
+    let detail = format!("task `{}` has no {what}; it has: {}", task.schema.name, task.model_names());
+    Rejection::new(ErrorCode::UnknownModel, detail)
 }
 
 /// Checks a body as far as that goes without a catalog: is it a JSON object at all?
@@ -224,17 +255,30 @@ fn check_names(object: &Object<'_>, faults: &mut Vec<Fault>) {
 
 fn read_form<'a>(object: &Object<'a>, faults: &mut Vec<Fault>) -> Option<Form<'a>> {
     let given = |name| object.get(name).filter(|raw| raw.get() != "null");
-    match (given("features"), given("sensor_data")) {
-        (Some(features), None) => Some(Form::Features(features)),
-        (None, Some(named)) => Some(Form::Named(named)),
-        (Some(_), Some(_)) => {
-            faults.push(Fault::new("#/features", "conflict", "give either `features` or `sensor_data`, not both"));
-            None
-        }
-        (None, None) => {
-            let detail = "give the reading as `sensor_data` (an object of fields) or `features` (an array)";
-            faults.push(Fault::new("#/sensor_data", "missing", detail));
-            None
+    let forms =
+        [given("sensor_data").map(Form::Named), given("features").map(Form::Features), given("text").map(Form::Text)];
+    let mut forms = forms.into_iter().flatten();
+    let form = forms.next();
+    if let (Some(_), Some(second)) = (form, forms.next()) {
+        let detail = "give one of `sensor_data`, `features` and `text`, not several";
+        faults.push(Fault::new(json::pointer(&[second.name()]), "conflict", detail));
+        return None;
+    }
+    if form.is_none() {
+        let detail =
+            "give the reading as `sensor_data` (an object of fields), `features` (an array) or `text` (a string)";
+        faults.push(Fault::new("#/sensor_data", "missing", detail));
+    }
+    form
+}
+
+impl Form<'_> {
+    /// The name the form has in a body.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Features(_) => "features",
+            Self::Named(_) => "sensor_data",
+            Self::Text(_) => "text",
         }
     }
 }

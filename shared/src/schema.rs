@@ -29,7 +29,10 @@ pub struct TaskSchema {
     /// Classes that are no anomaly.
     #[serde(default)]
     pub normal: Vec<String>,
-    /// The fields, in the order of the plain `features` vector.
+    /// What a regression's number is; none for other kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+    /// The fields, in the order of the plain `features` vector. A text task has exactly one, its text.
     pub fields: Vec<Field>,
 }
 
@@ -41,6 +44,22 @@ pub enum TaskKind {
     Anomaly,
     /// One of the task's classes, with probabilities.
     Classification,
+    /// A number.
+    Regression,
+}
+
+/// The number that a regression's models predict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// What the number is, e.g. `remaining_life`.
+    pub name: String,
+    /// Physical unit, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+    /// How far a prediction may be off, in the target's unit, and still count as right where accuracy is measured;
+    /// finite and above 0. Without it a regression has no measured accuracy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
 }
 
 /// One field of a reading.
@@ -54,7 +73,7 @@ pub struct Field {
     /// What it measures, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Number or category.
+    /// Number, category or text.
     #[serde(rename = "type")]
     pub kind: FieldKind,
     /// How many numbers the field holds; more than one means an array.
@@ -72,6 +91,9 @@ pub struct Field {
     /// A category's value where the named form leaves the field out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
+    /// Longest text accepted, in bytes of UTF-8; see [`Field::max_text_bytes`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<usize>,
 }
 
 /// The type of a field's values.
@@ -82,6 +104,9 @@ pub enum FieldKind {
     Number,
     /// One of `values`.
     Category,
+    /// A text of 1 to `max_length` bytes of UTF-8 without NUL: ONNX Runtime takes strings as C does, up to the first
+    /// NUL.
+    Text,
 }
 
 const fn one() -> usize {
@@ -96,11 +121,23 @@ const fn is_one(length: &usize) -> bool {
 /// Most numbers one reading may have, over all tasks: bounds memory for each reading in flight.
 pub const MAX_WIDTH: usize = 16_384;
 
+/// Longest text, in bytes, where the schema does not say.
+pub const DEFAULT_TEXT_BYTES: usize = 10_000;
+
+/// Longest text a schema may allow, in bytes: what a body holds where nobody sets `MAX_BODY_BYTES`.
+pub const MAX_TEXT_BYTES: usize = 262_144;
+
 impl TaskSchema {
-    /// Length of the feature vector: numbers a reading becomes.
+    /// Length of the feature vector: numbers a reading becomes. 0 for a text task, whose readings have no numbers.
     #[must_use]
     pub fn width(&self) -> usize {
-        self.fields.iter().map(|field| field.length).sum()
+        self.fields.iter().map(Field::width).sum()
+    }
+
+    /// The one field of a text task; none where readings are numbers.
+    #[must_use]
+    pub fn text_field(&self) -> Option<&Field> {
+        self.fields.iter().find(|field| field.kind == FieldKind::Text)
     }
 
     /// Position of a tier's name, cheapest first.
@@ -144,15 +181,7 @@ impl TaskSchema {
                 faults.push(format!("tiers[{i}] {tier:?}: named twice"));
             }
         }
-        match self.kind {
-            TaskKind::Classification if self.classes.len() < 2 => {
-                faults.push("classes: a classification needs at least two".to_owned());
-            }
-            TaskKind::Anomaly if !self.classes.is_empty() => {
-                faults.push("classes: an anomaly task has none".to_owned());
-            }
-            TaskKind::Classification | TaskKind::Anomaly => {}
-        }
+        faults.extend(self.kind_faults());
         for class in &self.normal {
             if !self.classes.contains(class) {
                 faults.push(format!("normal: {class:?} is not one of the classes"));
@@ -166,9 +195,57 @@ impl TaskSchema {
         }
         faults
     }
+
+    /// What does not go together with the kind of answer.
+    fn kind_faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        match self.kind {
+            TaskKind::Classification if self.classes.len() < 2 => {
+                faults.push("classes: a classification needs at least two".to_owned());
+            }
+            TaskKind::Anomaly if !self.classes.is_empty() => {
+                faults.push("classes: an anomaly task has none".to_owned());
+            }
+            TaskKind::Regression if !self.classes.is_empty() => {
+                faults.push("classes: a regression has none, it answers with a number".to_owned());
+            }
+            TaskKind::Classification | TaskKind::Anomaly | TaskKind::Regression => {}
+        }
+        if let Some(target) = &self.target {
+            if self.kind != TaskKind::Regression {
+                faults.push("target: only a regression has one".to_owned());
+            }
+            if target.name.is_empty() {
+                faults.push("target: a name is needed".to_owned());
+            }
+            if let Some(tolerance) = target.tolerance
+                && !(tolerance.is_finite() && tolerance > 0.0)
+            {
+                faults.push(format!("target: tolerance {tolerance} must be a number above 0"));
+            }
+        }
+        if self.text_field().is_some() && (self.fields.len() != 1 || self.kind != TaskKind::Classification) {
+            faults.push("fields: a task with a text is a classification and has no other field".to_owned());
+        }
+        faults
+    }
 }
 
 impl Field {
+    /// How many numbers of the feature vector the field fills.
+    const fn width(&self) -> usize {
+        match self.kind {
+            FieldKind::Number | FieldKind::Category => self.length,
+            FieldKind::Text => 0,
+        }
+    }
+
+    /// Longest text the field takes, in bytes.
+    #[must_use]
+    pub fn max_text_bytes(&self) -> usize {
+        self.max_length.unwrap_or(DEFAULT_TEXT_BYTES)
+    }
+
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.name.is_empty() {
@@ -198,6 +275,18 @@ impl Field {
                     faults.push(format!("default {default:?} is not one of the values"));
                 }
             }
+            FieldKind::Text => {
+                let Self { length, min, max, values, default, .. } = self;
+                if *length != 1 || min.is_some() || max.is_some() || !values.is_empty() || default.is_some() {
+                    faults.push("a text has no `length`, `min`, `max`, `values` or `default`".to_owned());
+                }
+                if !(1..=MAX_TEXT_BYTES).contains(&self.max_text_bytes()) {
+                    faults.push(format!("max_length must be from 1 to {MAX_TEXT_BYTES} bytes"));
+                }
+            }
+        }
+        if self.max_length.is_some() && self.kind != FieldKind::Text {
+            faults.push("`max_length` is for texts".to_owned());
         }
         faults
     }
@@ -205,7 +294,7 @@ impl Field {
 
 #[cfg(test)]
 pub(crate) mod samples {
-    use super::{Field, FieldKind, TaskKind, TaskSchema};
+    use super::{Field, FieldKind, Target, TaskKind, TaskSchema};
 
     pub(crate) fn number(name: &str, min: f64, max: f64) -> Field {
         Field {
@@ -218,6 +307,7 @@ pub(crate) mod samples {
             max: Some(max),
             values: vec![],
             default: None,
+            max_length: None,
         }
     }
 
@@ -238,6 +328,7 @@ pub(crate) mod samples {
             tiers: vec!["fast".to_owned(), "accurate".to_owned()],
             classes: vec![],
             normal: vec![],
+            target: None,
             fields: vec![number("temperature", -40.0, 200.0), number("pressure", 0.0, 50.0), state],
         }
     }
@@ -255,6 +346,36 @@ pub(crate) mod samples {
             ..pump()
         }
     }
+
+    /// Takes at most 20 bytes of text.
+    pub(crate) fn sentiment() -> TaskSchema {
+        let text = Field {
+            name: "text".to_owned(),
+            kind: FieldKind::Text,
+            min: None,
+            max: None,
+            max_length: Some(20),
+            ..number("text", 0.0, 0.0)
+        };
+        TaskSchema {
+            name: "sentiment".to_owned(),
+            kind: TaskKind::Classification,
+            classes: vec!["negative".to_owned(), "positive".to_owned()],
+            fields: vec![text],
+            ..pump()
+        }
+    }
+
+    pub(crate) fn wear() -> TaskSchema {
+        let target = Target { name: "wear".to_owned(), unit: "mm".to_owned(), tolerance: Some(0.5) };
+        TaskSchema {
+            name: "wear".to_owned(),
+            kind: TaskKind::Regression,
+            target: Some(target),
+            fields: vec![number("force", 0.0, 1e3)],
+            ..pump()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -265,7 +386,43 @@ mod tests {
     fn sound_schemas_have_no_faults() {
         assert_eq!(samples::pump().faults(), Vec::<String>::new());
         assert_eq!(samples::cycle().faults(), Vec::<String>::new());
-        assert_eq!(samples::cycle().width(), 6);
+        assert_eq!(samples::sentiment().faults(), Vec::<String>::new());
+        assert_eq!(samples::wear().faults(), Vec::<String>::new());
+        assert_eq!((samples::cycle().width(), samples::sentiment().width()), (6, 0));
+    }
+
+    #[test]
+    fn a_text_stands_alone_in_a_classification() {
+        let faults = |change: fn(&mut TaskSchema)| {
+            let mut schema = samples::sentiment();
+            change(&mut schema);
+            schema.faults().join("; ")
+        };
+        assert!(faults(|schema| schema.fields.push(samples::number("x", 0.0, 1.0))).contains("no other field"));
+        let second = faults(|schema| schema.fields.push(Field { name: "b".to_owned(), ..schema.fields[0].clone() }));
+        assert!(second.contains("no other field"), "{second}");
+        let anomaly = faults(|schema| {
+            schema.kind = TaskKind::Anomaly;
+            schema.classes.clear();
+        });
+        assert!(anomaly.contains("is a classification"), "{anomaly}");
+        assert!(faults(|schema| schema.fields[0].length = 2).contains("a text has no `length`"));
+        assert!(faults(|schema| schema.fields[0].max_length = Some(0)).contains("from 1 to 262144"));
+        assert!(faults(|schema| schema.fields[0].max_length = Some(262_145)).contains("from 1 to 262144"));
+        assert_eq!(faults(|schema| schema.fields[0].max_length = None), "");
+        let mut number = samples::pump();
+        number.fields[0].max_length = Some(5);
+        assert!(number.faults().concat().contains("`max_length` is for texts"), "{:?}", number.faults());
+    }
+
+    #[test]
+    fn a_regression_has_a_target_and_no_classes() {
+        let mut wear = samples::wear();
+        wear.classes = vec!["a".to_owned(), "b".to_owned()];
+        wear.target = Some(Target { name: String::new(), unit: String::new(), tolerance: Some(f64::NAN) });
+        assert_eq!(wear.faults().len(), 3, "{:#?}", wear.faults());
+        let pump = TaskSchema { target: samples::wear().target, ..samples::pump() };
+        assert_eq!(pump.faults(), ["target: only a regression has one"]);
     }
 
     #[test]

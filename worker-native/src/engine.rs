@@ -135,6 +135,7 @@ fn catalog(repository: &Repository, default_task: Option<&str>) -> Result<Catalo
                     name: model.name.clone(),
                     description: model.description.clone(),
                     tier: model.tier.clone(),
+                    model_type: None,
                     default_version: model.default_version,
                     versions: model.versions.keys().copied().collect(),
                 })

@@ -18,6 +18,7 @@ fn config() -> EdgeConfig {
         freshness: Freshness { fresh_ms: 1_000, usable_ms: 10_000 },
         max_body_bytes: 1_024,
         predict_timeout_ms: 2_000,
+        infer_timeout_ms: 30_000,
         jobs_timeout_ms: 1_000,
         origin: OriginAt::Binding,
     }
@@ -31,7 +32,7 @@ fn known(age_ms: u64) -> Known {
                 "fields": [{"name": "pressure", "type": "number", "min": 0.0, "max": 50.0}],
             },
             "models": [
-                {"name": "cheap", "tier": "fast", "default_version": 1, "versions": [1]},
+                {"name": "cheap", "tier": "fast", "type": "sklearn", "default_version": 1, "versions": [1]},
                 {"name": "dear", "tier": "accurate", "default_version": 1, "versions": [1]},
                 {"name": "odd", "tier": null, "default_version": 1, "versions": [1]},
             ],
@@ -84,6 +85,18 @@ fn a_model_the_caller_names_is_advised_by_its_tier() {
     assert_eq!(advice(&pinned("dear"), &busy), expected);
     assert_eq!(advice(&pinned("accurate"), &busy), expected);
     assert_eq!(advice(&pinned("odd"), &busy), None);
+}
+
+#[test]
+fn a_type_alone_is_no_advice_and_beside_a_name_no_hindrance() {
+    let typed = |rest: &str| format!(r#"{{"sensor_data":{{"pressure":1}},"model_type":"sklearn"{rest}}}"#);
+    let idle = seen(0, 0);
+    let outcome = planned(&typed(""), 0, &idle).outcome;
+    assert_eq!(outcome.map(|forward| (forward.task, forward.advice)), Ok((Some("pump".to_owned()), None)));
+    assert_eq!(advice(&typed(r#","model_name":"cheap""#), &idle), Some(("fast".to_owned(), Reason::CallerPinned)));
+    // Only the origin can say that there is none of that type.
+    let unknown = planned(&typed("").replace("sklearn", "onnx"), 0, &idle).outcome;
+    assert_eq!(unknown, Ok(Forward::default()));
 }
 
 #[test]

@@ -36,6 +36,9 @@ fn has(task: &CatalogTask, model: Option<&str>) -> bool {
 
 fn fits(schema: &TaskSchema, form: &Form<'_>) -> bool {
     match form {
+        Form::Text(_) => schema.text_field().is_some(),
+        // A text task has width 0, and an empty array is no text.
+        Form::Features(_) if schema.text_field().is_some() => false,
         Form::Features(raw) => array(raw, 0).is_some_and(|values| values.length == schema.width()),
         Form::Named(raw) => serde_json::from_str::<Object<'_>>(raw.get()).is_ok_and(|object| {
             let known = object.entries.iter().all(|(name, _)| schema.fields.iter().any(|field| field.name == *name));
@@ -56,19 +59,25 @@ fn nearest<'c>(form: &Form<'_>, catalog: &'c Catalog) -> Option<&'c CatalogTask>
 
 /// The fault where not even a nearest task can be told.
 fn misfit(form: &Form<'_>, catalog: &Catalog) -> Fault {
-    let (field, raw, wanted, takes): (_, _, _, fn(&TaskSchema) -> String) = match form {
-        Form::Features(raw) => {
-            ("features", raw, "[", |schema| format!("{} takes {} numbers", schema.name, schema.width()))
-        }
-        Form::Named(raw) => ("sensor_data", raw, "{", |schema| schema.name.clone()),
+    // What the value must begin with to be of the right type, and what a task says of it.
+    let (raw, begin, kind, code, takes): (_, _, _, _, fn(&TaskSchema) -> String) = match form {
+        Form::Features(raw) => (raw, '[', "an array of numbers", "wrong_length", shown_width),
+        Form::Named(raw) => (raw, '{', "an object of fields", "unexpected", |schema| schema.name.clone()),
+        Form::Text(raw) => (raw, '"', "a string", "unexpected", shown_width),
     };
-    if !raw.get().starts_with(wanted) {
-        let kind = if wanted == "[" { "an array of numbers" } else { "an object of fields" };
+    let field = form.name();
+    if !raw.get().starts_with(begin) {
         let detail = format!("`{field}` must be {kind}, not {}", excerpt(raw));
         return Fault::new(pointer(&[field]), "wrong_type", detail);
     }
-    let code = if wanted == "[" { "wrong_length" } else { "unexpected" };
     let tasks: Vec<String> = catalog.tasks.iter().map(|task| takes(&task.schema)).collect();
     let detail = format!("`{field}` fits no task; there are: {} (their fields: GET /v1/catalog)", tasks.join(", "));
     Fault::new(pointer(&[field]), code, detail)
+}
+
+fn shown_width(schema: &TaskSchema) -> String {
+    match schema.text_field() {
+        Some(_) => format!("{} takes a text", schema.name),
+        None => format!("{} takes {} numbers", schema.name, schema.width()),
+    }
 }

@@ -9,6 +9,7 @@ fn catalog() -> Catalog {
         name: name.to_owned(),
         description: String::new(),
         tier: Some(tier.to_owned()),
+        model_type: (name == "cheap").then_some(ModelType::Sklearn),
         default_version: 1,
         versions: vec![1],
     };
@@ -16,7 +17,14 @@ fn catalog() -> Catalog {
     Catalog {
         etag: "e".to_owned(),
         default_task: Some("pump".to_owned()),
-        tasks: vec![task(samples::cycle()), task(samples::pump())],
+        tasks: vec![task(samples::cycle()), task(samples::pump()), task(samples::sentiment())],
+    }
+}
+
+fn features(request: &Request<'_>) -> Vec<f32> {
+    match &request.input {
+        Input::Features(features) => features.clone(),
+        Input::Text(text) => panic!("a text: {text}"),
     }
 }
 
@@ -34,7 +42,7 @@ fn the_named_form_fills_the_vector_in_schema_order() {
     let body = br#"{"sensor_data":{"pressure":6.5,"temperature":45.25},"model_name":"dear","deadline_ms":50}"#;
     let request = parse(body, &catalog).unwrap();
     assert_eq!(request.task.schema.name, "pump");
-    assert_eq!(request.features, [45.25, 6.5, 0.0]);
+    assert_eq!(features(&request), [45.25, 6.5, 0.0]);
     assert_eq!(request.model_name.as_deref(), Some("dear"));
     assert_eq!(request.deadline_ms, Some(50));
 }
@@ -46,7 +54,7 @@ fn the_plain_form_goes_to_the_task_of_its_length() {
     assert_eq!(request.task.schema.name, "cycle");
     assert_eq!((request.sensor_id.as_deref(), request.timestamp), (Some("s1"), Some(1.5)));
     let arrays = parse(br#"{"sensor_data":{"PS1":[1,2,3],"FS1":[4,5,6]}}"#, &catalog).unwrap();
-    assert_eq!(arrays.features, request.features);
+    assert_eq!(arrays.input, request.input);
 }
 
 #[test]
@@ -106,10 +114,10 @@ fn lengths_and_forms_are_checked() {
 fn what_is_not_there_is_named_with_what_is() {
     let task = reject(r#"{"task":"nope","features":[1]}"#);
     assert_eq!(task.code, ErrorCode::UnknownTask);
-    assert!(task.detail.contains("cycle, pump"), "{}", task.detail);
+    assert!(task.detail.contains("cycle, pump, sentiment"), "{}", task.detail);
     let model = reject(r#"{"task":"cycle","features":[1,2,3,4,5,6],"model_name":"nope"}"#);
     assert_eq!(model.code, ErrorCode::UnknownModel);
-    assert!(model.detail.contains("dear (accurate)"), "{}", model.detail);
+    assert!(model.detail.contains("cheap (fast, sklearn), dear (accurate)"), "{}", model.detail);
     assert_eq!(reject(r#"{"features":[1,2,3,4,5,6],"model_name":"nope"}"#).code, ErrorCode::UnknownModel);
 }
 
@@ -125,6 +133,72 @@ fn a_reading_that_fits_no_task_is_told_what_is_wrong_with_it() {
     assert_eq!(length.faults[0].pointer, "#/features");
     assert!(length.faults[0].detail.contains("cycle takes 6 numbers, pump takes 3 numbers"), "{length:?}");
     assert_eq!(reject(r#"{"sensor_data":{"x":1}}"#).code, ErrorCode::InvalidReading);
+}
+
+#[test]
+fn a_text_is_taken_in_both_forms_and_finds_its_task() {
+    let catalog = catalog();
+    for body in [
+        r#"{"task":"sentiment","text":"I \u2665 \"this\""}"#,
+        r#"{"text":"I ♥ \"this\"","sensor_id":"s","features":null}"#,
+        r#"{"sensor_data":{"text":"I ♥ \"this\""}}"#,
+    ] {
+        let request = parse(body.as_bytes(), &catalog).unwrap_or_else(|fault| panic!("{body}: {fault:?}"));
+        assert_eq!(request.task.schema.name, "sentiment");
+        assert_eq!(request.input, Input::Text("I ♥ \"this\"".to_owned()));
+    }
+}
+
+#[test]
+fn a_text_is_measured_in_bytes_and_has_no_nul() {
+    let of = |text: &str| serde_json::json!({"task": "sentiment", "text": text}).to_string();
+    assert!(parse(of(&"é".repeat(10)).as_bytes(), &catalog()).is_ok());
+    assert_eq!(fault_at(&of("")), [("#/text".to_owned(), "wrong_length")]);
+    assert_eq!(fault_at(&of(&"é".repeat(11))), [("#/text".to_owned(), "wrong_length")]);
+    assert!(reject(&of(&"é".repeat(11))).faults[0].detail.contains("22 bytes"), "{:?}", reject(&of("")).faults);
+    assert_eq!(fault_at(&of("a\0b")), [("#/text".to_owned(), "not_a_value")]);
+    assert_eq!(fault_at(r#"{"task":"sentiment","text":7}"#), [("#/text".to_owned(), "wrong_type")]);
+    // Half of a surrogate pair is JSON and no text.
+    assert_eq!(fault_at(r#"{"task":"sentiment","text":"\ud800"}"#), [("#/text".to_owned(), "wrong_type")]);
+    assert_eq!(fault_at(r#"{"sensor_data":{"text":["a"]}}"#), [("#/sensor_data/text".to_owned(), "wrong_type")]);
+    assert_eq!(fault_at(r#"{"task":"sentiment","sensor_data":{}}"#), [("#/sensor_data/text".to_owned(), "missing")]);
+}
+
+#[test]
+fn text_and_numbers_do_not_take_each_others_place() {
+    assert_eq!(fault_at(r#"{"task":"pump","text":"hello"}"#), [("#/text".to_owned(), "unexpected")]);
+    assert_eq!(fault_at(r#"{"task":"sentiment","features":[]}"#), [("#/features".to_owned(), "unexpected")]);
+    assert_eq!(fault_at(r#"{"text":"a","features":[1]}"#), [("#/text".to_owned(), "conflict")]);
+    assert_eq!(fault_at(r#"{"text":"a","sensor_data":{}}"#), [("#/text".to_owned(), "conflict")]);
+    // Width 0 is no invitation for an empty array.
+    let mut catalog = catalog();
+    catalog.default_task = None;
+    let empty = parse(br#"{"features":[]}"#, &catalog).unwrap_err();
+    assert!(empty.faults[0].detail.contains("pump takes 3 numbers, sentiment takes a text"), "{empty:?}");
+    catalog.tasks.pop();
+    let lost = parse(br#"{"text":"a"}"#, &catalog).unwrap_err();
+    assert_eq!((lost.faults[0].pointer.as_str(), lost.faults[0].code), ("#/text", "unexpected"));
+}
+
+#[test]
+fn a_model_type_is_checked_against_what_there_is() {
+    let catalog = catalog();
+    let body = |rest: &str| format!(r#"{{"task":"sentiment","text":"a"{rest}}}"#);
+    let typed = body(r#","model_type":"sklearn""#);
+    assert_eq!(parse(typed.as_bytes(), &catalog).unwrap().model_type, Some(ModelType::Sklearn));
+    assert!(parse(body(r#","model_type":"sklearn","model_name":"fast""#).as_bytes(), &catalog).is_ok());
+    let other = reject(&body(r#","model_type":"onnx""#));
+    assert_eq!(other.code, ErrorCode::UnknownModel);
+    assert!(other.detail.contains("no model of type `onnx`; it has: cheap (fast, sklearn)"), "{}", other.detail);
+    let wrong = reject(&body(r#","model_type":"sklearn","model_name":"dear""#));
+    assert_eq!(wrong.code, ErrorCode::UnknownModel);
+    assert!(wrong.detail.contains("`dear` of type `sklearn`"), "{}", wrong.detail);
+    let unknown = reject(&body(r#","model_type":"keras""#));
+    assert_eq!((unknown.faults[0].pointer.as_str(), unknown.faults[0].code), ("#/model_type", "wrong_type"));
+    assert!(unknown.faults[0].detail.contains("sklearn, onnx"), "{unknown:?}");
+    for model_type in ModelType::ALL {
+        assert_eq!(ModelType::from_name(model_type.name()), Some(model_type));
+    }
 }
 
 #[test]
@@ -155,8 +229,28 @@ proptest! {
     }
 
     #[test]
-    fn no_json_shape_can_break_the_parser(body in "\\{(\"(task|features|sensor_data|sensor_id|x)\":(\\[|\\]|\\{|\\}|1e9{1,4}|-|null|\"pump\"|,){0,6},?){0,6}\\}?") {
+    fn no_json_shape_can_break_the_parser(body in "\\{(\"(task|features|sensor_data|sensor_id|text|model_type|x)\":(\\[|\\]|\\{|\\}|1e9{1,4}|-|null|\"pump\"|\"sentiment\"|\"\\\\u0000\"|,){0,6},?){0,6}\\}?") {
         drop(parse(body.as_bytes(), &catalog()));
+    }
+
+    #[test]
+    fn a_text_accepted_is_the_text_sent_and_one_a_model_can_take(text in "(\\PC|[\\x00-\\x1f\"\\\\]){0,24}", named in any::<bool>()) {
+        let catalog = catalog();
+        let body = if named {
+            serde_json::json!({"sensor_data": {"text": text}})
+        } else {
+            serde_json::json!({"text": text})
+        };
+        let parsed = parse(body.to_string().as_bytes(), &catalog);
+        let usable = (1..=20).contains(&text.len()) && !text.contains('\0');
+        prop_assert_eq!(parsed.is_ok(), usable);
+        match parsed {
+            Ok(request) => prop_assert_eq!(request.input, Input::Text(text)),
+            Err(rejection) => {
+                let pointer = if named { "#/sensor_data/text" } else { "#/text" };
+                prop_assert_eq!(rejection.faults.iter().map(|fault| fault.pointer.as_str()).collect::<Vec<_>>(), [pointer]);
+            }
+        }
     }
 
     #[test]
@@ -167,8 +261,9 @@ proptest! {
         let parsed = parse(body.as_bytes(), &catalog);
         prop_assert_eq!(parsed.is_ok(), in_range);
         if let Ok(request) = parsed {
-            prop_assert!(request.features.iter().all(|f| f.is_finite()));
-            prop_assert_eq!(request.features.len(), 6);
+            let features = features(&request);
+            prop_assert!(features.iter().all(|f| f.is_finite()));
+            prop_assert_eq!(features.len(), 6);
         }
     }
 }

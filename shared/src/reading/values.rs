@@ -5,36 +5,71 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::json::{self, NotANumber, Object, array, excerpt, number, pointer, string};
-use super::{Fault, to_f32};
+use super::{Fault, Form, Input, to_f32};
 use crate::schema::{Field, FieldKind, TaskSchema};
 
+/// What was read so far, and what is wrong with the rest.
+struct Sink<'f> {
+    features: Vec<f32>,
+    text: Option<String>,
+    faults: &'f mut Vec<Fault>,
+}
+
+impl Sink<'_> {
+    fn fault(&mut self, pointer: impl Into<String>, code: &'static str, detail: String) {
+        self.faults.push(Fault::new(pointer, code, detail));
+    }
+}
+
+/// Reads a reading in any form; what comes back is whole where no fault was added.
+pub(super) fn read(schema: &TaskSchema, form: Form<'_>, faults: &mut Vec<Fault>) -> Input {
+    let mut sink = Sink { features: Vec::with_capacity(schema.width()), text: None, faults };
+    match (form, schema.text_field()) {
+        (Form::Named(raw), _) => read_named(schema, raw, &mut sink),
+        (Form::Features(raw), None) => read_features(schema, raw, &mut sink),
+        (Form::Text(raw), Some(field)) => read_text(field, "text", raw, "#/text", &mut sink),
+        (Form::Features(_), Some(_)) => misfit(schema, form, "`text`", &mut sink),
+        (Form::Text(_), None) => misfit(schema, form, "`sensor_data` or `features`", &mut sink),
+    }
+    match sink.text {
+        Some(text) => Input::Text(text),
+        None => Input::Features(sink.features),
+    }
+}
+
+fn misfit(schema: &TaskSchema, form: Form<'_>, wanted: &str, sink: &mut Sink<'_>) {
+    let (task, fields) = (&schema.name, schema.field_names());
+    let detail = format!("task `{task}` takes no `{}` but {wanted}: {fields}", form.name());
+    sink.fault(pointer(&[form.name()]), "unexpected", detail);
+}
+
 /// Reads the named form, in the order of the schema's fields.
-pub(super) fn read_named(schema: &TaskSchema, raw: &RawValue, features: &mut Vec<f32>, faults: &mut Vec<Fault>) {
+fn read_named(schema: &TaskSchema, raw: &RawValue, sink: &mut Sink<'_>) {
     let Ok(object) = serde_json::from_str::<Object<'_>>(raw.get()) else {
         let detail = format!("`sensor_data` must be an object of fields, not {}", excerpt(raw));
-        faults.push(Fault::new("#/sensor_data", "wrong_type", detail));
+        sink.fault("#/sensor_data", "wrong_type", detail);
         return;
     };
     for name in &object.duplicates {
-        faults.push(Fault::new(pointer(&["sensor_data", name]), "duplicate", format!("`{name}` is given twice")));
+        sink.fault(pointer(&["sensor_data", name]), "duplicate", format!("`{name}` is given twice"));
     }
     for (name, _) in &object.entries {
         if !schema.fields.iter().any(|field| field.name == *name) {
             let detail =
                 format!("`{name}` is not a field of task `{}`; its fields: {}", schema.name, schema.field_names());
-            faults.push(Fault::new(pointer(&["sensor_data", name]), "unexpected", detail));
+            sink.fault(pointer(&["sensor_data", name]), "unexpected", detail);
         }
     }
     for field in &schema.fields {
         let at = || pointer(&["sensor_data", &field.name]);
         match object.get(&field.name) {
-            Some(raw) if field.length > 1 => read_array(field, raw, &at(), features, faults),
-            Some(raw) => read_one(field, &field.name, raw, at, features, faults),
+            Some(raw) if field.length > 1 => read_array(field, raw, &at(), sink),
+            Some(raw) => read_one(field, &field.name, raw, at, sink),
             None => match default_index(field) {
-                Some(index) => features.push(index),
+                Some(index) => sink.features.push(index),
                 None => {
                     let detail = format!("`{}` is missing: {}", field.name, wanted(field));
-                    faults.push(Fault::new(at(), "missing", detail));
+                    sink.fault(at(), "missing", detail);
                 }
             },
         }
@@ -42,11 +77,11 @@ pub(super) fn read_named(schema: &TaskSchema, raw: &RawValue, features: &mut Vec
 }
 
 /// Reads the plain vector, whose order is that of the schema's fields.
-pub(super) fn read_features(schema: &TaskSchema, raw: &RawValue, features: &mut Vec<f32>, faults: &mut Vec<Fault>) {
+fn read_features(schema: &TaskSchema, raw: &RawValue, sink: &mut Sink<'_>) {
     let width = schema.width();
     let Some(values) = array(raw, width) else {
         let detail = format!("`features` must be an array of {width} numbers, not {}", excerpt(raw));
-        faults.push(Fault::new("#/features", "wrong_type", detail));
+        sink.fault("#/features", "wrong_type", detail);
         return;
     };
     if values.length != width {
@@ -56,88 +91,92 @@ pub(super) fn read_features(schema: &TaskSchema, raw: &RawValue, features: &mut 
             schema.name,
             schema.field_names()
         );
-        faults.push(Fault::new("#/features", "wrong_length", detail));
+        sink.fault("#/features", "wrong_length", detail);
         return;
     }
     let fields = schema.fields.iter().flat_map(|field| std::iter::repeat_n(field, field.length));
     for (i, (field, raw)) in fields.zip(values.elements).enumerate() {
         let at = || pointer(&["features", &i.to_string()]);
         match field.kind {
-            FieldKind::Number => read_one(field, &field.name, raw, at, features, faults),
-            FieldKind::Category => read_index(field, raw, at, features, faults),
+            FieldKind::Category => read_index(field, raw, at, sink),
+            FieldKind::Number | FieldKind::Text => read_one(field, &field.name, raw, at, sink),
         }
     }
 }
 
-fn read_array(field: &Field, raw: &RawValue, at: &str, features: &mut Vec<f32>, faults: &mut Vec<Fault>) {
+fn read_array(field: &Field, raw: &RawValue, at: &str, sink: &mut Sink<'_>) {
     let Some(values) = array(raw, field.length) else {
         let detail = format!("`{}` must be {}, not {}", field.name, wanted(field), excerpt(raw));
-        faults.push(Fault::new(at, "wrong_type", detail));
+        sink.fault(at, "wrong_type", detail);
         return;
     };
     if values.length != field.length {
         let detail = format!("`{}` has {} values, it takes {}", field.name, values.length, field.length);
-        faults.push(Fault::new(at, "wrong_length", detail));
+        sink.fault(at, "wrong_length", detail);
         return;
     }
     for (i, raw) in values.elements.iter().enumerate() {
         let name = format!("{}[{i}]", field.name);
-        read_one(field, &name, raw, || format!("{at}/{i}"), features, faults);
+        read_one(field, &name, raw, || format!("{at}/{i}"), sink);
     }
 }
 
-fn read_one(
-    field: &Field,
-    name: &str,
-    raw: &RawValue,
-    at: impl Fn() -> String,
-    features: &mut Vec<f32>,
-    faults: &mut Vec<Fault>,
-) {
+fn read_one(field: &Field, name: &str, raw: &RawValue, at: impl Fn() -> String, sink: &mut Sink<'_>) {
     match field.kind {
         FieldKind::Number => match number(raw) {
             Ok(value) if field.min.is_some_and(|min| value < min) || field.max.is_some_and(|max| value > max) => {
                 let detail = format!("`{name}` is {}, accepted is {}", raw.get(), range(field));
-                faults.push(Fault::new(at(), "out_of_range", detail));
+                sink.fault(at(), "out_of_range", detail);
             }
-            Ok(value) if !to_f32(value).is_finite() => faults.push(not_finite(name, raw, at())),
-            Ok(value) => features.push(to_f32(value)),
-            Err(NotANumber::NotFinite) => faults.push(not_finite(name, raw, at())),
+            Ok(value) if !to_f32(value).is_finite() => sink.faults.push(not_finite(name, raw, at())),
+            Ok(value) => sink.features.push(to_f32(value)),
+            Err(NotANumber::NotFinite) => sink.faults.push(not_finite(name, raw, at())),
             Err(NotANumber::WrongType) => {
                 let detail = format!("`{name}` must be {}, not {}", wanted_one(field), excerpt(raw));
-                faults.push(Fault::new(at(), "wrong_type", detail));
+                sink.fault(at(), "wrong_type", detail);
             }
         },
         FieldKind::Category => {
             let text = string(raw);
             match text.as_deref().and_then(|text| field.values.iter().position(|value| value == text)) {
-                Some(index) => features.push(index_to_f32(index)),
+                Some(index) => sink.features.push(index_to_f32(index)),
                 None => {
                     let code = if text.is_some() { "not_a_value" } else { "wrong_type" };
                     let detail = format!("`{name}` must be {}, not {}", wanted_one(field), excerpt(raw));
-                    faults.push(Fault::new(at(), code, detail));
+                    sink.fault(at(), code, detail);
                 }
             }
         }
+        FieldKind::Text => read_text(field, name, raw, &at(), sink),
+    }
+}
+
+fn read_text(field: &Field, name: &str, raw: &RawValue, at: &str, sink: &mut Sink<'_>) {
+    let Some(text) = string(raw) else {
+        let detail = format!("`{name}` must be {}, not {}", wanted_one(field), excerpt(raw));
+        return sink.fault(at, "wrong_type", detail);
+    };
+    if text.is_empty() || text.len() > field.max_text_bytes() {
+        let detail = format!("`{name}` has {} bytes of UTF-8, it must be {}", text.len(), wanted_one(field));
+        sink.fault(at, "wrong_length", detail);
+    } else if let Some(place) = text.bytes().position(|byte| byte == 0) {
+        let detail = format!("`{name}` has the character NUL at byte {place}, where the model would see its end");
+        sink.fault(at, "not_a_value", detail);
+    } else {
+        sink.text = Some(text.into_owned());
     }
 }
 
 /// A category in the plain vector: its index, as the model sees it.
-fn read_index(
-    field: &Field,
-    raw: &RawValue,
-    at: impl Fn() -> String,
-    features: &mut Vec<f32>,
-    faults: &mut Vec<Fault>,
-) {
+fn read_index(field: &Field, raw: &RawValue, at: impl Fn() -> String, sink: &mut Sink<'_>) {
     let index = number(raw).ok().and_then(|value| (0..field.values.len()).find(|i| index_to_f64(*i) == value));
     match index {
-        Some(index) => features.push(index_to_f32(index)),
+        Some(index) => sink.features.push(index_to_f32(index)),
         None => {
             let codes: Vec<String> =
                 field.values.iter().enumerate().map(|(i, value)| format!("{i} = {value}")).collect();
             let detail = format!("`{}` must be one of {}, not {}", field.name, codes.join(", "), excerpt(raw));
-            faults.push(Fault::new(at(), "not_a_value", detail));
+            sink.fault(at(), "not_a_value", detail);
         }
     }
 }
@@ -162,6 +201,7 @@ fn wanted_one(field: &Field) -> Cow<'static, str> {
     match field.kind {
         FieldKind::Number => Cow::Owned(format!("a number {}", range(field))),
         FieldKind::Category => Cow::Owned(format!("one of {}", field.values.join(", "))),
+        FieldKind::Text => Cow::Owned(format!("a string of 1 to {} bytes", field.max_text_bytes())),
     }
 }
 

@@ -187,6 +187,7 @@ fn sample(schema: &TaskSchema, i: usize) -> Vec<f32> {
         for step in 0..field.length {
             features.push(match field.kind {
                 FieldKind::Category => 0.0,
+                FieldKind::Text => continue,
                 FieldKind::Number => {
                     let min = field.min.unwrap_or(0.0);
                     let max = field.max.unwrap_or(min + 1.0).max(min);

@@ -208,6 +208,9 @@ fn read_model(dir: &Path, schema: &TaskSchema) -> Result<ModelFolder, Vec<String
         (Output::Score { .. }, TaskKind::Classification) => {
             faults.push(at("output: a classification needs kind = \"probabilities\"".to_owned()));
         }
+        (Output::Probabilities { .. } | Output::Score { .. }, TaskKind::Regression) => {
+            faults.push(at("output: neither probabilities nor a score answer a regression".to_owned()));
+        }
     }
     for (name, facts) in std::mem::take(&mut model.raw_versions) {
         if facts.accuracy.is_some_and(|accuracy| !(0.0..=1.0).contains(&accuracy)) {

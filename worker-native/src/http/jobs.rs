@@ -10,6 +10,7 @@ use axum::{Extension, Json};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::problem::ErrorCode;
+use shared::reading::Input;
 
 use super::body;
 use super::error::ApiError;
@@ -52,6 +53,9 @@ pub(super) async fn hand_in(
     let advice = Advice::from_headers(&map);
     let routed = choose(&app.engine, &app.snapshots, &app.config.routing.policy, &request, &advice)?;
     let task = &request.task.schema.name;
+    let Input::Features(features) = request.input else {
+        return Err(super::predict::no_text());
+    };
     let accepted_at = now_ms();
     let card = routed.pool.card();
     let entry = Entry {
@@ -67,7 +71,7 @@ pub(super) async fn hand_in(
         decision: routed.decision,
         accepted_at,
         deadline_at: request.deadline_ms.map(|ms| accepted_at.saturating_add(ms)),
-        features: request.features,
+        features,
     };
     match app.queue.enqueue(&entry).await? {
         Enqueued::Accepted(depths) => app.snapshots.set_depths(task, &depths),

@@ -104,11 +104,16 @@ fn classes(schema: &TaskSchema) -> Vec<String> {
     match schema.kind {
         TaskKind::Anomaly => vec!["normal".to_owned(), "anomaly".to_owned()],
         TaskKind::Classification => schema.classes.clone(),
+        TaskKind::Regression => vec![],
     }
 }
 
 /// What each value means: the classes themselves, and what the map adds or redefines.
 fn meaning(map: &[Pair], schema: &TaskSchema, faults: &mut Vec<String>) -> HashMap<String, String> {
+    if schema.kind == TaskKind::Regression {
+        faults
+            .push(format!("--label: task `{}` answers with a number, and labels are compared as classes", schema.name));
+    }
     let classes = classes(schema);
     let mut meaning: HashMap<String, String> = classes.iter().map(|class| (canonical(class), class.clone())).collect();
     for pair in map {
@@ -185,6 +190,14 @@ mod tests {
         let (_other_file, other) = table("valve,cycle\n100,1.0\n73,2\n");
         let labels = Labels::joined("valve", "cycle", &[], &other, &schema(&["73", "100"])).unwrap();
         assert_eq!(found(&labels, &rows, Some(0)), ["100", "73", "-"]);
+    }
+
+    #[test]
+    fn a_number_is_no_class() {
+        let (_file, table) = table("x,y\n1,2\n");
+        let wear = TaskSchema { kind: TaskKind::Regression, ..schema(&[]) };
+        let faults = Labels::in_table("y", &[], &table, &wear).unwrap_err();
+        assert!(faults.concat().contains("answers with a number"), "{faults:?}");
     }
 
     #[test]

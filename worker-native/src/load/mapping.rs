@@ -223,6 +223,7 @@ fn constant_json(field: &Field, value: &str) -> Result<String, String> {
     let Field { name, .. } = field;
     match field.kind {
         FieldKind::Category if field.values.iter().any(|known| known == value) => Ok(quoted(value)),
+        FieldKind::Text => Ok(quoted(value)),
         FieldKind::Category => {
             Err(format!("--constant {name}={value}: accepted is one of {}", field.values.join(", ")))
         }
@@ -243,7 +244,7 @@ fn constant_json(field: &Field, value: &str) -> Result<String, String> {
 /// Writes a cell as JSON: a number where one is wanted and there is one, else its text; `null` where it is empty.
 fn write_value(kind: FieldKind, text: &str, factor: Option<f64>, out: &mut String) {
     let number = match kind {
-        FieldKind::Category => None,
+        FieldKind::Category | FieldKind::Text => None,
         FieldKind::Number if text.is_empty() => {
             out.push_str("null");
             return;

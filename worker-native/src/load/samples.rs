@@ -21,6 +21,7 @@ pub(super) fn field(name: &str, length: usize) -> Field {
         max: None,
         values: vec![],
         default: None,
+        max_length: None,
     }
 }
 
@@ -34,6 +35,7 @@ pub(super) fn schema(fields: Vec<Field>) -> TaskSchema {
         tiers: vec![],
         classes: vec![],
         normal: vec![],
+        target: None,
         fields,
     }
 }
