@@ -15,6 +15,7 @@ mod support;
 mod documents;
 mod doors;
 mod edge_failures;
+mod edge_routes;
 mod engine;
 mod journey;
 mod queue;
