@@ -38,6 +38,8 @@ pub enum ErrorCode {
     QueueUnavailable,
     /// Too many readings wait for the model.
     Overloaded,
+    /// The model is here, but not loaded.
+    ModelUnavailable,
     /// The deadline passed before an answer was ready.
     DeadlineExceeded,
     /// The model failed on this reading.
@@ -54,7 +56,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, for tables and tests.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::InvalidJson,
         Self::InvalidQuery,
         Self::UnsupportedMediaType,
@@ -69,6 +71,7 @@ impl ErrorCode {
         Self::QueueFull,
         Self::QueueUnavailable,
         Self::Overloaded,
+        Self::ModelUnavailable,
         Self::DeadlineExceeded,
         Self::ModelFailed,
         Self::OriginUnavailable,
@@ -95,6 +98,7 @@ impl ErrorCode {
             Self::QueueFull => "queue-full",
             Self::QueueUnavailable => "queue-unavailable",
             Self::Overloaded => "overloaded",
+            Self::ModelUnavailable => "model-unavailable",
             Self::DeadlineExceeded => "deadline-exceeded",
             Self::ModelFailed => "model-failed",
             Self::OriginUnavailable => "origin-unavailable",
@@ -117,7 +121,11 @@ impl ErrorCode {
             Self::InvalidReading => 422,
             Self::ModelFailed | Self::Internal => 500,
             Self::BadGateway => 502,
-            Self::QueueFull | Self::QueueUnavailable | Self::Overloaded | Self::OriginUnavailable => 503,
+            Self::QueueFull
+            | Self::QueueUnavailable
+            | Self::Overloaded
+            | Self::ModelUnavailable
+            | Self::OriginUnavailable => 503,
             Self::DeadlineExceeded | Self::OriginTimeout => 504,
         }
     }
@@ -140,6 +148,7 @@ impl ErrorCode {
             Self::QueueFull => "The queue is full",
             Self::QueueUnavailable => "The queue cannot be reached",
             Self::Overloaded => "Too many readings wait for this model",
+            Self::ModelUnavailable => "The model is not loaded",
             Self::DeadlineExceeded => "The deadline passed",
             Self::ModelFailed => "The model failed on this reading",
             Self::OriginUnavailable => "The prediction service cannot be reached",
@@ -154,7 +163,7 @@ impl ErrorCode {
     pub const fn retry_after_s(self) -> Option<u32> {
         match self {
             Self::QueueFull | Self::Overloaded => Some(1),
-            Self::QueueUnavailable | Self::OriginUnavailable => Some(5),
+            Self::QueueUnavailable | Self::ModelUnavailable | Self::OriginUnavailable => Some(5),
             Self::InvalidJson
             | Self::InvalidQuery
             | Self::UnsupportedMediaType

@@ -19,7 +19,7 @@ pub struct Parts {
     /// As checked at start.
     pub config: Config,
     /// The models.
-    pub engine: Engine,
+    pub engine: Arc<Engine>,
     /// The jobs.
     pub queue: RedisQueue,
     /// Load and accuracy.
@@ -40,9 +40,9 @@ impl std::ops::Deref for App {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Config, engine: Engine, queue: RedisQueue) -> Self {
+    pub fn new(config: Config, engine: Arc<Engine>, queue: RedisQueue) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
-        let snapshots = Snapshots::new(engine.catalog(), boot);
+        let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
         Self(Arc::new(Parts { config, engine, queue, snapshots, started: Instant::now(), draining }))
     }

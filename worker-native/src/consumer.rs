@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use shared::reading::Input;
+use shared::schema::TaskSchema;
 use shared::snapshot::TaskLoad;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -141,25 +143,34 @@ impl Consumer {
     }
 
     async fn infer(&self, entry: &Entry) -> Result<Ending, Unstarted> {
-        let pool = self
-            .app
-            .engine
-            .pool(&entry.task, &entry.model, entry.model_version)
-            .ok_or_else(|| Unstarted(format!("{} v{} is not loaded here", entry.model, entry.model_version)))?;
-        let width = self.app.engine.catalog().task(&entry.task).map(|task| task.schema.width());
-        if width != Some(entry.features.len()) {
+        let index = self.app.engine.index();
+        let version = index
+            .version(&entry.task, &entry.model, entry.model_version)
+            .ok_or_else(|| Unstarted(format!("{} v{} is not here", entry.model, entry.model_version)))?;
+        let schema = index.catalog.task(&entry.task).map(|task| &task.schema);
+        if !schema.is_some_and(|schema| fits(schema, &entry.input)) {
             return Ok(Err(Failure::Failed("the task's schema has changed since the job was accepted".to_owned())));
         }
+        let deadline = self.deadline_of(entry);
         // Half the lease: behind it the job would soon be somebody else's.
         let give_up = Instant::now() + self.app.config.queue.lease / 2;
         loop {
-            match pool.predict(entry.features.clone()).await {
+            match version.predict(&entry.input, deadline).await {
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(PoolError::Full) if Instant::now() < give_up => tokio::time::sleep(FULL_PAUSE).await,
-                Err(PoolError::Failed(text)) => return Ok(Err(Failure::Failed(text))),
-                Err(error @ (PoolError::Full | PoolError::Closed)) => return Err(Unstarted(error.to_string())),
+                Err(PoolError::Failed(text) | PoolError::Invalid(text)) => return Ok(Err(Failure::Failed(text))),
+                Err(PoolError::Expired { .. }) => return Ok(Err(Failure::Expired)),
+                Err(error @ (PoolError::Full | PoolError::Closed | PoolError::Unavailable(_))) => {
+                    return Err(Unstarted(error.to_string()));
+                }
             }
         }
+    }
+
+    /// The job's deadline on this process's clock.
+    fn deadline_of(&self, entry: &Entry) -> Option<std::time::Instant> {
+        let left = entry.deadline_at?.saturating_sub(now_ms());
+        std::time::Instant::now().checked_add(Duration::from_millis(left))
     }
 
     async fn give_back(&self, job: &Claimed, entry: &Entry, reason: &str) {
@@ -171,12 +182,20 @@ impl Consumer {
     }
 }
 
+/// Is the reading still one of the task's?
+fn fits(schema: &TaskSchema, input: &Input) -> bool {
+    match input {
+        Input::Features(features) => schema.text_field().is_none() && schema.width() == features.len(),
+        Input::Text(_) => schema.text_field().is_some(),
+    }
+}
+
 /// Why a job has no answer.
 #[derive(Debug)]
 enum Failure {
     /// The model failed on it; another try would as well.
     Failed(String),
-    /// Its deadline passed before it started.
+    /// Its deadline passed before it ended.
     Expired,
     /// Started too often without an end.
     Dead(String),

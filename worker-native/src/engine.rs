@@ -1,34 +1,53 @@
-//! Models in memory: which there are, and one batched pool for each version.
+//! Models in memory: which there are, and one batched pool for each loaded version.
 //!
-//! Owns loading, validation, warm-up and running; ONNX Runtime is known in `runtime` only. It
-//! does not decide which model answers: that is `routing`'s. All sessions end before the runtime's
-//! environment does ([`Engine::shut_down`]), or the library complains while the process exits.
+//! Owns loading, validation, warm-up, reloading and running; ONNX Runtime is known in `runtime`
+//! only. It does not decide which model answers: that is `routing`'s. All sessions end before the
+//! process does ([`Engine::shut_down`]), or the library complains while it exits.
 
 pub mod answer;
+mod backend;
 mod batcher;
+mod explain;
+pub mod index;
+mod lanes;
+mod loader;
 mod pool;
+mod reload;
 pub mod repository;
 mod runtime;
+mod stats;
+pub mod tensor;
+mod version;
+mod warm_up;
+pub mod watch;
+mod watchdog;
 
-use std::path::Path;
 use std::sync::Arc;
 
-use shared::catalog::{Catalog, CatalogModel, CatalogTask};
+use arc_swap::ArcSwap;
+use shared::catalog::Catalog;
+use tokio_util::task::TaskTracker;
 
-pub use answer::Answer;
-pub use pool::{Pool, PoolError};
-
-use crate::config::ModelsConfig;
+pub use answer::{Answer, Card, Prediction};
+use index::Index;
+use loader::Loader;
+pub use pool::{Pool, PoolError, PoolView, WarmUp};
+pub use reload::{LoadError, Reloaded};
 use repository::Repository;
 use runtime::Runtime;
+pub use stats::{BatchSize, StatsView, Times};
+pub use version::{ModelVersion, StateView, VersionState};
 
-/// Every model of the repository, loaded and warm.
+use crate::config::ModelsConfig;
+
+/// Every model of the repository.
 #[derive(Debug)]
 pub struct Engine {
-    catalog: Arc<Catalog>,
-    pools: Vec<Arc<Pool>>,
-    // Kept so that the library outlives the sessions.
-    _runtime: Runtime,
+    index: ArcSwap<Index>,
+    loader: Arc<Loader>,
+    // Two rescans at once would load the same versions twice.
+    reloading: tokio::sync::Mutex<()>,
+    changes: tokio::sync::watch::Sender<u64>,
 }
 
 /// How long a closing engine waits before it wakes its workers again.
@@ -40,8 +59,8 @@ pub enum EngineError {
     /// The runtime's library is missing or does not fit.
     #[error("{0}")]
     Runtime(String),
-    /// The model repository cannot be used.
-    #[error("the model repository {dir} cannot be used:\n  - {}", faults.join("\n  - "))]
+    /// The model repository has nothing that can be served.
+    #[error("the model repository {dir} has nothing that can be served:\n  - {}", faults.join("\n  - "))]
     Repository {
         /// The folder.
         dir: String,
@@ -51,120 +70,85 @@ pub enum EngineError {
 }
 
 impl Engine {
-    /// Reads the repository, loads every version of every model, and warms each up.
+    /// Reads the repository and loads its versions, or leaves them to be loaded on first use.
     ///
-    /// Blocking: call it off the async runtime's threads. `progress` hears of each loaded version.
+    /// What is faulty is left out and told ([`Index::faults`]); the rest serves.
     ///
     /// # Errors
-    /// [`EngineError`] with every fault of the repository and of its models at once.
-    pub fn load(
-        config: &ModelsConfig,
-        tasks: &tokio_util::task::TaskTracker,
-        progress: &dyn Fn(&Pool),
-    ) -> Result<Self, EngineError> {
-        let fail = |faults| EngineError::Repository { dir: config.dir.display().to_string(), faults };
-        let repository = Repository::read(&config.dir).map_err(fail)?;
-        let catalog = Arc::new(catalog(&repository, config.default_task.as_deref()).map_err(fail)?);
-        let runtime = Runtime::open(config.onnxruntime.as_deref()).map_err(EngineError::Runtime)?;
-        let mut pools = Vec::new();
-        let mut faults = Vec::new();
-        for folder in &repository.tasks {
-            for model in &folder.models {
-                for version in model.versions.keys() {
-                    let (reading, sha256) = pool::facts(&folder.schema, model, *version);
-                    let file = model.file(*version);
-                    match Pool::load(&runtime, config, &folder.schema, (reading, &sha256), &file, tasks) {
-                        Ok(pool) => {
-                            progress(&pool);
-                            pools.push(Arc::new(pool));
-                        }
-                        Err(fault) => faults.push(format!("{}: {fault}", file.display())),
-                    }
-                }
-            }
+    /// [`EngineError`] when nothing is left, or the runtime cannot be used.
+    pub async fn load(config: &ModelsConfig, tasks: &TaskTracker) -> Result<Self, EngineError> {
+        let (library, dir) = (config.onnxruntime.clone(), config.dir.clone());
+        let opened = tokio::task::spawn_blocking(move || (Runtime::open(library.as_deref()), Repository::read(&dir)));
+        let (runtime, repository) = opened.await.map_err(|error| EngineError::Runtime(error.to_string()))?;
+        let runtime = runtime.map_err(EngineError::Runtime)?;
+        let loader = Arc::new(Loader { config: config.clone(), runtime, tasks: tasks.clone() });
+        let engine = Self {
+            index: ArcSwap::from_pointee(Index::empty()),
+            loader,
+            reloading: tokio::sync::Mutex::default(),
+            changes: tokio::sync::watch::Sender::new(0),
+        };
+        engine.take_in(repository).await;
+        let index = engine.index();
+        if !index.versions().any(|version| version.is_servable()) {
+            let dir = config.dir.display().to_string();
+            return Err(EngineError::Repository { dir, faults: index.faults.clone() });
         }
-        if faults.is_empty() { Ok(Self { catalog, pools, _runtime: runtime }) } else { Err(fail(faults)) }
+        Ok(engine)
+    }
+
+    /// Which versions there are now.
+    #[must_use]
+    pub fn index(&self) -> Arc<Index> {
+        self.index.load_full()
     }
 
     /// The slow picture, for validation and for the edge.
     #[must_use]
-    pub const fn catalog(&self) -> &Arc<Catalog> {
-        &self.catalog
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.index.load().catalog)
     }
 
-    /// All loaded versions.
+    /// Sees a change whenever the catalog or the versions change.
     #[must_use]
-    pub fn pools(&self) -> &[Arc<Pool>] {
-        &self.pools
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
-    /// The pool of one version of one model.
+    /// One version of one model.
     #[must_use]
-    pub fn pool(&self, task: &str, model: &str, version: u32) -> Option<&Arc<Pool>> {
-        self.pools.iter().find(|pool| {
-            let card = pool.card();
-            card.task == task && card.model == model && card.version == version
-        })
+    pub fn version(&self, task: &str, model: &str, version: u32) -> Option<Arc<ModelVersion>> {
+        self.index.load().version(task, model, version).map(Arc::clone)
     }
 
-    /// Ends all pools and waits for their threads and tasks; then the runtime can go.
-    pub async fn shut_down(&self, tasks: &tokio_util::task::TaskTracker) {
-        for pool in &self.pools {
-            pool.close();
-        }
-        tasks.close();
-        // A submitter that was just under way may have kept the queue open past the first wake-up: wake again.
-        while tokio::time::timeout(WAKE_AGAIN, tasks.wait()).await.is_err() {
-            for pool in &self.pools {
-                pool.close();
+    /// Can anything be answered now?
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.index.load().versions().any(|version| version.is_servable())
+    }
+
+    /// Takes versions from memory that loaded by themselves and were not asked for long enough.
+    pub fn evict_idle(&self) {
+        let Some(after) = self.loader.config.idle.filter(|_| !self.loader.config.load_all) else { return };
+        for version in self.index.load().versions() {
+            if version.is_ready() && u128::from(version.idle_ms()) >= after.as_millis() {
+                version
+                    .unload(false, "nobody asked for it (MODEL_IDLE_SECONDS); it is loaded again when somebody does");
+                tracing::info!(model = %version.spec.label(), "an unused model was taken from memory");
             }
         }
     }
-}
 
-fn catalog(repository: &Repository, default_task: Option<&str>) -> Result<Catalog, Vec<String>> {
-    let tasks: Vec<CatalogTask> = repository
-        .tasks
-        .iter()
-        .map(|folder| CatalogTask {
-            schema: folder.schema.clone(),
-            models: folder
-                .models
-                .iter()
-                .map(|model| CatalogModel {
-                    name: model.name.clone(),
-                    description: model.description.clone(),
-                    tier: model.tier.clone(),
-                    model_type: None,
-                    default_version: model.default_version,
-                    versions: model.versions.keys().copied().collect(),
-                })
-                .collect(),
-        })
-        .collect();
-    if let Some(name) = default_task
-        && !tasks.iter().any(|task| task.schema.name == name)
-    {
-        return Err(vec![format!("DEFAULT_TASK={name}: there is no such task")]);
+    /// Ends all pools and waits for their threads and tasks; then the process can go.
+    pub async fn shut_down(&self, tasks: &TaskTracker) {
+        let close =
+            || self.index.load().versions().for_each(|version| version.unload(true, "the service is shutting down"));
+        let pools: Vec<Arc<Pool>> = self.index.load().versions().filter_map(|version| version.pool()).collect();
+        close();
+        tasks.close();
+        // A submitter that was just under way may have kept the queue open past the first wake-up: wake again.
+        while tokio::time::timeout(WAKE_AGAIN, tasks.wait()).await.is_err() {
+            pools.iter().for_each(|pool| pool.close());
+        }
     }
-    let mut catalog = Catalog { etag: String::new(), default_task: default_task.map(str::to_owned), tasks };
-    let text = serde_json::to_string(&catalog).map_err(|error| vec![error.to_string()])?;
-    catalog.etag = sha256_hex(text.as_bytes()).chars().take(16).collect();
-    Ok(catalog)
-}
-
-/// The SHA-256 of some bytes, in lower-case hex.
-fn sha256_hex(bytes: &[u8]) -> String {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Reads a whole file and checks its SHA-256.
-fn read_checked(path: &Path, sha256: &str) -> Result<Vec<u8>, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
-    let found = sha256_hex(&bytes);
-    if found != sha256 {
-        return Err(format!("its sha256 is {found}, model.toml says {sha256}: the file was changed or is not whole"));
-    }
-    Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! Which pool answers a reading, on the native side.
+//! Which model version answers a reading, on the native side.
 //!
 //! The choice itself is `shared::policy`'s. This module brings it the live numbers, weighs the
 //! edge's advice (a tier it names is taken unless its short queue has grown long meanwhile), and
@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use shared::catalog::{CatalogModel, CatalogTask};
+use shared::catalog::{CatalogTask, ModelType};
 use shared::headers;
 use shared::policy::{Decision, JobSpec, Policy, Reason, route};
 use shared::reading::Request;
 
-use crate::engine::{Engine, Pool};
+use crate::engine::ModelVersion;
+use crate::engine::index::{Index, Model, Task};
 use snapshots::Snapshots;
 
 /// Why a model was chosen, and on which numbers; kept with the job.
@@ -36,26 +37,26 @@ pub struct DecisionRecord {
     pub snapshot_age_ms: Option<u64>,
 }
 
-/// The pool that is to answer, and why.
+/// The version that is to answer, and why.
 #[derive(Debug)]
 pub struct Routed {
     /// The model version.
-    pub pool: Arc<Pool>,
+    pub version: Arc<ModelVersion>,
     /// The tier the reading counts under in the backlog.
     pub lane: String,
-    /// The caller's version is not here; the default version answers.
+    /// The caller's version, or the tier's model, is not here; another one answers.
     pub fallback: bool,
     /// Why.
     pub decision: DecisionRecord,
 }
 
-/// Why no pool was found.
+/// Why no version was found.
 #[derive(Debug, PartialEq, Eq)]
-pub enum NoPool {
+pub enum NoVersion {
     /// A strict caller named a version that is not here.
-    UnknownVersion(String),
-    /// The catalog names a model that no pool serves: our fault.
-    NotLoaded(String),
+    Unknown(String),
+    /// What would answer is not loaded.
+    Unavailable(String),
 }
 
 /// The edge's advice, as far as it can be used.
@@ -84,31 +85,37 @@ impl Advice {
 /// Chooses the model version for one reading.
 ///
 /// # Errors
-/// [`NoPool`].
+/// [`NoVersion`].
 pub fn choose(
-    engine: &Engine,
+    index: &Index,
     snapshots: &Snapshots,
     policy: &Policy,
     request: &Request<'_>,
     advice: &Advice,
-) -> Result<Routed, NoPool> {
-    let task = request.task;
-    let pinned = request.model_name.as_deref().and_then(|name| task.model(name));
-    let (model, decision) = match pinned {
-        Some(model) => (model, pinned_decision(task, model, snapshots, advice)),
+) -> Result<Routed, NoVersion> {
+    let name = request.task.schema.name.as_str();
+    let gone = || NoVersion::Unavailable(format!("task `{name}` is not served any more"));
+    let task = index.tasks.get(name).ok_or_else(gone)?;
+    let named = request.model_name.as_deref().and_then(|name| request.task.model(name));
+    let (model, decision, replaced) = match named {
+        Some(named) => {
+            let model = task.models.get(&named.name).ok_or_else(gone)?;
+            (model, pinned_decision(request.task, model, snapshots, advice), false)
+        }
         None => decide(task, snapshots, policy, request, advice)?,
     };
-    let (pool, fallback) = pool_of(engine, task, model, request)?;
-    let dearest = task.schema.tiers.last().cloned().unwrap_or_default();
-    Ok(Routed { pool, lane: model.tier.clone().unwrap_or(dearest), fallback, decision })
+    let (version, fallback) = version_of(model, request)?;
+    let dearest = request.task.schema.tiers.last().cloned().unwrap_or_default();
+    let lane = model.folder.tier.clone().unwrap_or(dearest);
+    Ok(Routed { version, lane, fallback: fallback || replaced, decision })
 }
 
-fn pinned_decision(task: &CatalogTask, model: &CatalogModel, snapshots: &Snapshots, advice: &Advice) -> DecisionRecord {
+fn pinned_decision(task: &CatalogTask, model: &Model, snapshots: &Snapshots, advice: &Advice) -> DecisionRecord {
     let load = snapshots.load(&task.schema.name);
-    let accuracy = model.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
+    let accuracy = model.folder.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
     DecisionRecord {
         by: if advice.tier.is_some() { "edge" } else { "native" }.to_owned(),
-        tier: model.tier.clone(),
+        tier: model.folder.tier.clone(),
         reason: Reason::CallerPinned.name().to_owned(),
         depth: load.depth(),
         accuracy,
@@ -116,18 +123,20 @@ fn pinned_decision(task: &CatalogTask, model: &CatalogModel, snapshots: &Snapsho
     }
 }
 
+/// The model by the policy or the edge's advice, and whether it stands in for one that is not served now.
 fn decide<'t>(
-    task: &'t CatalogTask,
+    task: &'t Task,
     snapshots: &Snapshots,
     policy: &Policy,
     request: &Request<'_>,
     advice: &Advice,
-) -> Result<(&'t CatalogModel, DecisionRecord), NoPool> {
-    let load = snapshots.load(&task.schema.name);
+) -> Result<(&'t Model, DecisionRecord, bool), NoVersion> {
+    let schema = &request.task.schema;
+    let load = snapshots.load(&schema.name);
     let job = JobSpec { pinned_tier: None, deadline_ms: request.deadline_ms, min_accuracy: request.min_accuracy };
     let own = route(policy, &load, &job);
-    let advised = advice.tier.as_deref().and_then(|tier| task.schema.tier_index(tier));
-    let decision = match (advised, &advice.reason) {
+    let advised = advice.tier.as_deref().and_then(|tier| schema.tier_index(tier));
+    let mut decision = match (advised, &advice.reason) {
         (Some(tier), Some(reason)) if !is_outdated(reason, tier, own) => DecisionRecord {
             by: "edge".to_owned(),
             tier: advice.tier.clone(),
@@ -138,16 +147,38 @@ fn decide<'t>(
         },
         _ => DecisionRecord {
             by: "native".to_owned(),
-            tier: task.schema.tiers.get(own.tier).cloned(),
+            tier: schema.tiers.get(own.tier).cloned(),
             reason: own.reason.name().to_owned(),
             depth: own.depth,
             accuracy: own.accuracy,
             snapshot_age_ms: None,
         },
     };
-    let tier = decision.tier.as_deref().unwrap_or_default();
-    let model = task.model_of_tier(tier).ok_or_else(|| NoPool::NotLoaded(format!("tier {tier}")))?;
-    Ok((model, decision))
+    let wanted = decision.tier.as_deref().and_then(|tier| schema.tier_index(tier)).unwrap_or_default();
+    let model = nearest(task, &schema.tiers, wanted, request.model_type).ok_or_else(|| {
+        NoVersion::Unavailable(format!("no model of task `{}` is loaded now; GET /models says why", schema.name))
+    })?;
+    let replaced = model.folder.tier != decision.tier;
+    if replaced {
+        decision.tier = model.folder.tier.clone();
+        decision.accuracy = decision.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
+    }
+    // A model of the type that was asked for is what the caller wanted, not a substitute.
+    Ok((model, decision, replaced && request.model_type.is_none()))
+}
+
+/// The model of a tier, where it can be served and is of the type; else that of the nearest cheaper tier, then of a
+/// dearer one, then one without a tier.
+fn nearest<'t>(task: &'t Task, tiers: &[String], wanted: usize, model_type: Option<ModelType>) -> Option<&'t Model> {
+    let fits = |model: &&Model| {
+        let servable = model.versions.get(&model.default_version).is_some_and(|version| version.is_servable());
+        servable && (model_type.is_none() || model.folder.model_type == model_type)
+    };
+    let of_tier =
+        |tier: &String| task.models.values().find(|model| model.folder.tier.as_ref() == Some(tier)).filter(fits);
+    let (cheaper, dearer) = tiers.split_at_checked(wanted + 1).unwrap_or((tiers, &[]));
+    let by_tier = cheaper.iter().rev().chain(dearer).find_map(of_tier);
+    by_tier.or_else(|| task.models.values().filter(|model| model.folder.tier.is_none()).find(fits))
 }
 
 /// Has the queue grown long since the edge saw it short?
@@ -158,27 +189,22 @@ fn is_outdated(reason: &str, advised: usize, own: Decision) -> bool {
     reason == Reason::QueueShort.name() && own.reason == Reason::QueueLong && own.tier < advised
 }
 
-fn pool_of(
-    engine: &Engine,
-    task: &CatalogTask,
-    model: &CatalogModel,
-    request: &Request<'_>,
-) -> Result<(Arc<Pool>, bool), NoPool> {
-    let find = |version| engine.pool(&task.schema.name, &model.name, version).map(Arc::clone);
+fn version_of(model: &Model, request: &Request<'_>) -> Result<(Arc<ModelVersion>, bool), NoVersion> {
+    let find = |version| model.versions.get(&version).map(Arc::clone);
+    let name = &model.folder.name;
     let wanted = request.model_version.unwrap_or(model.default_version);
-    if let Some(pool) = find(wanted) {
-        return Ok((pool, false));
+    if let Some(version) = find(wanted) {
+        return Ok((version, false));
     }
     if request.strict {
-        let versions: Vec<String> = model.versions.iter().map(u32::to_string).collect();
-        return Err(NoPool::UnknownVersion(format!(
-            "model `{}` has no version {wanted}; it has: {}",
-            model.name,
+        let versions: Vec<String> = model.versions.keys().map(u32::to_string).collect();
+        return Err(NoVersion::Unknown(format!(
+            "model `{name}` has no version {wanted}; it has: {}",
             versions.join(", ")
         )));
     }
-    let pool = find(model.default_version).ok_or_else(|| NoPool::NotLoaded(model.name.clone()))?;
-    Ok((pool, true))
+    let missing = || NoVersion::Unavailable(format!("model `{name}` has no version that can be served"));
+    Ok((find(model.default_version).ok_or_else(missing)?, true))
 }
 
 #[cfg(test)]

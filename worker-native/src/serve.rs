@@ -1,7 +1,9 @@
 //! `infer-router serve`: from the configuration to a running service, and to its orderly end.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::config::Config;
-use crate::engine::Engine;
+use crate::engine::{Engine, watch};
 use crate::queue::RedisQueue;
 use crate::routing::feed;
 use crate::{consumer, http};
@@ -27,7 +29,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         .await
         .with_context(|| format!("cannot listen on {address}; set API_HOST and API_PORT to a free address"))?;
     let engine_tasks = TaskTracker::new();
-    let engine = load_engine(&config, &engine_tasks).await?;
+    let engine = Arc::new(Engine::load(&config.models, &engine_tasks).await?);
+    let watchdog = watch::start_watchdog(Arc::clone(&engine)).context("the watchdog's thread cannot be started")?;
     let queue = RedisQueue::open(&config.queue).context("REDIS_URL cannot be used")?;
     let app = App::new(config, engine, queue);
     if let Err(error) = feed::refresh(&app).await {
@@ -36,15 +39,13 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
 
     let tasks = TaskTracker::new();
     start(&tasks, &shutdown, "snapshot feed", feed::run(app.clone(), shutdown.clone()));
+    start(&tasks, &shutdown, "model watch", keep_models(app.clone(), shutdown.clone()));
     if app.config.role.consumes() {
-        for task in &app.engine.catalog().tasks {
-            let consumer = consumer::run(app.clone(), task.schema.name.clone(), shutdown.clone());
-            start(&tasks, &shutdown, "consumer", consumer);
-        }
+        start(&tasks, &shutdown, "consumers", consume_all(app.clone(), tasks.clone(), shutdown.clone()));
     }
     tasks.close();
     let bound = listener.local_addr().context("the listener has no address")?;
-    tracing::info!(address = %bound, role = ?app.config.role, models = app.engine.pools().len(), "ready");
+    tracing::info!(address = %bound, role = ?app.config.role, models = app.engine.index().versions().count(), "ready");
 
     let drain_notice = async {
         shutdown.cancelled().await;
@@ -61,6 +62,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     if tokio::time::timeout(limit, app.engine.shut_down(&engine_tasks)).await.is_err() {
         tracing::warn!("a model still runs at DRAIN_TIMEOUT_MS; its answer is lost, its job is not");
     }
+    drop(watchdog);
     tracing::info!("stopped");
     Ok(())
 }
@@ -83,28 +85,27 @@ fn start(
     });
 }
 
-async fn load_engine(config: &Config, tasks: &TaskTracker) -> anyhow::Result<Engine> {
-    let (models, tasks) = (config.models.clone(), tasks.clone());
-    let handle = tokio::runtime::Handle::current();
-    // Loading blocks for as long as the models are large.
-    let loaded = tokio::task::spawn_blocking(move || {
-        let _runtime = handle.enter();
-        Engine::load(&models, &tasks, &|pool| {
-            let (card, warm_up) = (pool.card(), pool.warm_up);
-            tracing::info!(
-                task = %card.task, model = %card.model, version = card.version, tier = card.tier,
-                load_ms = millis(warm_up.load), largest_batch_ms = millis(warm_up.largest_batch),
-                own_threads = warm_up.own_threads, "model loaded"
-            );
-        })
-    })
-    .await
-    .context("loading the models was interrupted")?;
-    Ok(loaded?)
+/// Looks after the model repository and the models in memory.
+async fn keep_models(app: App, shutdown: CancellationToken) {
+    tokio::join!(watch::poll_repository(&app.engine, &shutdown), watch::evict_idle(&app.engine, &shutdown));
 }
 
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
+/// One consumer for each task that takes readings, also for tasks that come later.
+async fn consume_all(app: App, tasks: TaskTracker, shutdown: CancellationToken) {
+    let mut changes = app.engine.changes();
+    let mut consumed = BTreeSet::new();
+    loop {
+        for task in &app.engine.catalog().tasks {
+            if consumed.insert(task.schema.name.clone()) {
+                let consumer = consumer::run(app.clone(), task.schema.name.clone(), shutdown.clone());
+                start(&tasks, &shutdown, "consumer", consumer);
+            }
+        }
+        match shutdown.run_until_cancelled(changes.changed()).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
 }
 
 /// Cancels the token at the first SIGTERM or Ctrl-C.

@@ -131,6 +131,29 @@ impl Reader {
         self.read(name, &default.to_string(), &rule, help, parse).unwrap_or(default)
     }
 
+    /// A number that need not be set.
+    pub(super) fn optional_number(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u64>,
+        help: &'static str,
+    ) -> Option<u64> {
+        let rule = format!("a whole number from {} to {}, or nothing", range.start(), range.end());
+        let parse = |text: &str| {
+            if text.is_empty() { Some(None) } else { text.parse().ok().filter(|value| range.contains(value)).map(Some) }
+        };
+        self.read(name, "", &rule, help, parse).flatten()
+    }
+
+    pub(super) fn flag(&mut self, name: &'static str, default: bool, help: &'static str) -> bool {
+        let parse = |text: &str| match text.to_ascii_lowercase().as_str() {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" => Some(false),
+            _ => None,
+        };
+        self.read(name, if default { "true" } else { "false" }, "true or false", help, parse).unwrap_or(default)
+    }
+
     pub(super) fn ratio(&mut self, name: &'static str, default: f32, help: &'static str) -> f32 {
         let parse = |text: &str| text.parse().ok().filter(|value| (0.0..=1.0).contains(value));
         self.read(name, &default.to_string(), "a number from 0 to 1", help, parse).unwrap_or(default)

@@ -1,9 +1,14 @@
-//! What a row of a model's output means: class or anomaly, how sure, and in words.
+//! What a row of a model's output means: class, anomaly or number, how sure, and in words.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
+use shared::catalog::ModelType;
+use shared::reading::Input;
+use shared::schema::Field;
 
+use super::explain::{self, Profile, Weighed};
 use super::repository::Output;
 
 /// Everything needed to read one model version's output.
@@ -17,24 +22,54 @@ pub struct Card {
     pub version: u32,
     /// The tier the model serves.
     pub tier: Option<String>,
+    /// What the model was made with.
+    pub model_type: Option<ModelType>,
     /// Accuracy on held-out data, from the training report.
     pub training_accuracy: Option<f32>,
-    pub(super) output: Output,
+    /// SHA-256 of the model's file, in hex.
+    pub sha256: String,
+    pub(super) output: Option<Output>,
     pub(super) classes: Vec<String>,
     pub(super) normal: Vec<String>,
+    pub(super) unit: String,
+    pub(super) fields: Arc<[Field]>,
+    pub(super) profile: Option<Arc<Profile>>,
+    /// Numbers of one row before the contributions.
+    pub(super) columns: usize,
+}
+
+/// What a model says: a name, or a number.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Prediction {
+    /// A class, or `normal` / `anomaly`.
+    Class(String),
+    /// A regression's number.
+    Value(f32),
+}
+
+impl std::fmt::Display for Prediction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Class(class) => f.write_str(class),
+            Self::Value(value) => write!(f, "{value}"),
+        }
+    }
 }
 
 /// A model's answer to one reading.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Answer {
-    /// The class, or `normal` / `anomaly`.
-    pub prediction: String,
-    /// Is it a class or a score that means trouble?
+    /// The class, `normal` / `anomaly`, or the number.
+    pub prediction: Prediction,
+    /// Is it a class or a score that means trouble? Never of a number.
     pub is_anomaly: bool,
-    /// Probability of trouble, 0..=1.
-    pub anomaly_score: f32,
-    /// Probability of the prediction itself, 0..=1.
-    pub confidence: f32,
+    /// Probability of trouble, 0..=1; none for a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomaly_score: Option<f32>,
+    /// Probability of the prediction itself, 0..=1; none for a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f32>,
     /// Probability of each class; classifications only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probabilities: Option<BTreeMap<String, f32>>,
@@ -43,32 +78,62 @@ pub struct Answer {
     pub score: Option<f32>,
     /// The same in a sentence.
     pub explanation: String,
+    /// The fields that stand out, the most telling first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Weighed>,
 }
 
 impl Card {
-    /// Columns the output must have for one reading.
-    pub(super) const fn columns(&self) -> usize {
+    /// Numbers of a row before the contributions of its fields.
+    #[must_use]
+    pub const fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Class names in the order of the probabilities; `normal` and `anomaly` for an anomaly task, none for a number.
+    #[must_use]
+    pub fn class_names(&self) -> Vec<&str> {
         match self.output {
-            Output::Probabilities { .. } => self.classes.len(),
-            Output::Score { .. } => 1,
+            Some(Output::Score { .. }) => vec!["normal", "anomaly"],
+            _ => self.classes.iter().map(String::as_str).collect(),
         }
     }
 
-    /// Reads one row.
+    /// Probabilities in the order of [`Card::class_names`].
+    #[must_use]
+    pub fn probabilities(&self, answer: &Answer) -> Vec<f32> {
+        match (&answer.probabilities, answer.anomaly_score) {
+            (Some(by_class), _) => {
+                self.classes.iter().map(|class| by_class.get(class).copied().unwrap_or_default()).collect()
+            }
+            (None, Some(anomaly)) => vec![1.0 - anomaly, anomaly],
+            (None, None) => vec![],
+        }
+    }
+
+    /// Reads one row of the model's output for a reading.
     ///
     /// # Errors
     /// A message when the row is not what the model's card promises: wrong width, not finite.
-    pub(super) fn read(&self, row: &[f32]) -> Result<Answer, String> {
-        if row.len() != self.columns() || row.iter().any(|value| !value.is_finite()) {
-            return Err(format!("the model's output {row:?} is not {} finite numbers", self.columns()));
+    pub fn read(&self, row: &[f32], input: &Input) -> Result<Answer, String> {
+        let (own, contributions) = row.split_at_checked(self.columns).unwrap_or((&[], &[]));
+        if own.is_empty() || own.iter().any(|value| !value.is_finite()) {
+            return Err(format!("the model's output {own:?} is not {} finite numbers", self.columns));
         }
-        match self.output {
-            Output::Probabilities { .. } => Ok(self.class_of(row)),
-            Output::Score { threshold, slope, .. } => {
-                let score = row.first().copied().unwrap_or_default();
-                Ok(anomaly_of(score, threshold, slope))
+        let first = own.first().copied().unwrap_or_default();
+        let mut answer = match &self.output {
+            Some(Output::Probabilities { .. }) => self.class_of(own),
+            Some(Output::Score { threshold, slope, .. }) => anomaly_of(first, *threshold, *slope),
+            Some(Output::Value { .. } | Output::Next { .. }) => self.number_of(first),
+            Some(Output::Logits { .. }) | None => return Err("this model answers no readings".to_owned()),
+        };
+        if let Input::Features(features) = input {
+            answer.fields = explain::weigh(&self.fields, features, self.profile.as_deref(), contributions);
+            if let Some(words) = explain::sentence(&answer.fields) {
+                answer.explanation = format!("{}; {words}", answer.explanation);
             }
         }
+        Ok(answer)
     }
 
     fn class_of(&self, row: &[f32]) -> Answer {
@@ -88,11 +153,26 @@ impl Card {
         Answer {
             explanation: format!("class {prediction} ({meaning}) with probability {:.3}", best.1),
             is_anomaly,
-            anomaly_score: anomaly_score.clamp(0.0, 1.0),
-            confidence: best.1,
+            anomaly_score: Some(anomaly_score.clamp(0.0, 1.0)),
+            confidence: Some(best.1),
             probabilities: Some(self.classes.iter().cloned().zip(row.iter().copied()).collect()),
             score: None,
-            prediction,
+            prediction: Prediction::Class(prediction),
+            fields: vec![],
+        }
+    }
+
+    fn number_of(&self, value: f32) -> Answer {
+        let unit = if matches!(self.unit.as_str(), "" | "1") { String::new() } else { format!(" {}", self.unit) };
+        Answer {
+            prediction: Prediction::Value(value),
+            is_anomaly: false,
+            anomaly_score: None,
+            confidence: None,
+            probabilities: None,
+            score: None,
+            explanation: format!("{value:.4}{unit}"),
+            fields: vec![],
         }
     }
 }
@@ -102,13 +182,14 @@ fn anomaly_of(score: f32, threshold: f32, slope: f32) -> Answer {
     let is_anomaly = score > threshold;
     let (prediction, side) = if is_anomaly { ("anomaly", "above") } else { ("normal", "not above") };
     Answer {
-        prediction: prediction.to_owned(),
+        prediction: Prediction::Class(prediction.to_owned()),
         is_anomaly,
-        anomaly_score: probability,
-        confidence: if is_anomaly { probability } else { 1.0 - probability },
+        anomaly_score: Some(probability),
+        confidence: Some(if is_anomaly { probability } else { 1.0 - probability }),
         probabilities: None,
         score: Some(score),
         explanation: format!("score {score:.4} is {side} the threshold {threshold:.4}"),
+        fields: vec![],
     }
 }
 
@@ -116,37 +197,58 @@ fn anomaly_of(score: f32, threshold: f32, slope: f32) -> Answer {
 mod tests {
     use super::*;
 
-    fn reading(output: Output) -> Card {
+    fn card(output: Output, columns: usize) -> Card {
         Card {
             task: "t".to_owned(),
             model: "m".to_owned(),
             version: 1,
             tier: None,
+            model_type: None,
             training_accuracy: None,
-            output,
+            sha256: String::new(),
+            output: Some(output),
             classes: vec!["73".to_owned(), "80".to_owned(), "100".to_owned()],
             normal: vec!["100".to_owned()],
+            unit: "bar".to_owned(),
+            fields: Arc::from([]),
+            profile: None,
+            columns,
         }
+    }
+
+    fn read(card: &Card, row: &[f32]) -> Result<Answer, String> {
+        card.read(row, &Input::Features(vec![]))
     }
 
     #[test]
     fn probabilities_become_a_class() {
-        let reading = reading(Output::Probabilities { name: "p".to_owned() });
-        let answer = reading.read(&[0.25, 0.625, 0.125]).unwrap();
-        assert_eq!((answer.prediction.as_str(), answer.is_anomaly), ("80", true));
-        assert_eq!((answer.anomaly_score, answer.confidence), (0.875, 0.625));
-        assert!(reading.read(&[0.5, 0.5]).is_err());
-        assert!(reading.read(&[f32::NAN, 0.5, 0.5]).is_err());
+        let card = card(Output::Probabilities { name: "p".to_owned(), contributions: None }, 3);
+        let answer = read(&card, &[0.25, 0.625, 0.125]).unwrap();
+        assert_eq!((answer.prediction.to_string().as_str(), answer.is_anomaly), ("80", true));
+        assert_eq!((answer.anomaly_score, answer.confidence), (Some(0.875), Some(0.625)));
+        assert_eq!(card.probabilities(&answer), [0.25, 0.625, 0.125]);
+        assert!(read(&card, &[0.5, 0.5]).is_err());
+        assert!(read(&card, &[f32::NAN, 0.5, 0.5]).is_err());
     }
 
     #[test]
     fn a_score_is_anomalous_above_its_threshold_only() {
-        let reading = reading(Output::Score { name: "s".to_owned(), threshold: 0.5, slope: 4.0 });
-        let at = reading.read(&[0.5]).unwrap();
-        assert_eq!((at.prediction.as_str(), at.anomaly_score), ("normal", 0.5));
-        let above = reading.read(&[1.5]).unwrap();
-        assert_eq!(above.prediction, "anomaly");
-        assert!(above.anomaly_score > 0.98 && above.confidence == above.anomaly_score);
-        assert!(reading.read(&[-90.0]).unwrap().confidence > 0.99);
+        let output = Output::Score { name: "s".to_owned(), threshold: 0.5, slope: 4.0, contributions: None };
+        let card = card(output, 1);
+        let at = read(&card, &[0.5]).unwrap();
+        assert_eq!((at.prediction.to_string().as_str(), at.anomaly_score), ("normal", Some(0.5)));
+        assert_eq!(card.class_names(), ["normal", "anomaly"]);
+        assert_eq!(card.probabilities(&at), [0.5, 0.5]);
+        let above = read(&card, &[1.5]).unwrap();
+        assert_eq!(above.prediction.to_string(), "anomaly");
+        assert!(above.anomaly_score > Some(0.98) && above.confidence == above.anomaly_score);
+        assert!(read(&card, &[-90.0]).unwrap().confidence > Some(0.99));
+    }
+
+    #[test]
+    fn a_number_is_answered_as_a_number() {
+        let answer = read(&card(Output::Value { name: "v".to_owned() }, 1), &[90.5]).unwrap();
+        assert_eq!(serde_json::to_value(&answer).unwrap()["prediction"], 90.5);
+        assert_eq!((answer.explanation.as_str(), answer.is_anomaly), ("90.5000 bar", false));
     }
 }

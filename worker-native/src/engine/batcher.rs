@@ -1,332 +1,383 @@
-//! From single readings to batches and back, without ever waiting for a batch to fill.
+//! The bounded queue in front of a pool's workers, and how what waits becomes a batch.
 //!
-//! Two lanes run the same step. The fast lane is a task on the async runtime: `yield_now` lets all
-//! ready handlers enqueue first, and that is the whole batching window. The slow lane is a thread
-//! of its own, for models that would hold the runtime's threads too long. A batch that fails is
-//! run again reading by reading, so that one bad reading cannot fail its neighbours.
+//! Never waits for a batch to fill: a worker takes what is there (`lanes` says how). Bounded in
+//! rows and in bytes. Only what can run together is batched together: readings with readings,
+//! tensors with tensors of the same names, types and axes.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use tokio::sync::{Notify, oneshot};
 
-/// Runs a batch of `rows` readings, laid out row after row; gives the output's rows likewise.
-pub(super) trait Runner: Send + 'static {
-    fn run(&mut self, rows: usize, features: &[f32]) -> Result<Vec<f32>, RunError>;
+use super::backend::{Rows, RunError, Runner};
+use super::stats::Stats;
+use super::tensor::Tensor;
+
+/// Most bytes that may wait for one pool: rows alone would not bound texts and tensors.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// What one request brings.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Input {
+    /// Numbers, row after row.
+    Features { rows: usize, values: Vec<f32> },
+    /// One text a row.
+    Texts(Vec<String>),
+    /// Named tensors, as they are; `rows` is their first axis, or 1 where that is no batch.
+    Tensors { rows: usize, tensors: Vec<Tensor> },
 }
 
-/// The runtime's own words for a run that failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct RunError(pub(super) String);
+/// What comes back for it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Output {
+    /// The columns of each row, row after row.
+    Rows(Vec<f32>),
+    /// All outputs of the model.
+    Tensors(Vec<Tensor>),
+}
 
-/// One reading's row of the output, or why there is none.
-pub(super) type Reply = Result<Vec<f32>, RunError>;
+/// One request's output, or why there is none.
+pub(super) type Reply = Result<Output, RunError>;
 
-/// One reading that waits for its row.
+impl Input {
+    pub(super) const fn rows(&self) -> usize {
+        match self {
+            Self::Features { rows, .. } | Self::Tensors { rows, .. } => *rows,
+            Self::Texts(texts) => texts.len(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Features { values, .. } => values.len() * size_of::<f32>(),
+            Self::Texts(texts) => texts.iter().map(|text| text.len() + size_of::<String>()).sum(),
+            Self::Tensors { tensors, .. } => tensors.iter().map(|tensor| tensor.data.bytes()).sum(),
+        }
+    }
+
+    /// Can both be rows of one run?
+    fn joins(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Features { .. }, Self::Features { .. }) | (Self::Texts(_), Self::Texts(_)) => true,
+            (Self::Tensors { tensors: ours, .. }, Self::Tensors { tensors: theirs, .. }) => {
+                ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(a, b)| same_kind(a, b))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn same_kind(a: &Tensor, b: &Tensor) -> bool {
+    a.name == b.name
+        && a.data.data_type() == b.data.data_type()
+        && a.shape.len() == b.shape.len()
+        && a.shape.get(1..) == b.shape.get(1..)
+}
+
+/// One request that waits for its rows.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    features: Vec<f32>,
+pub(super) struct Job {
+    pub(super) input: Input,
+    pub(super) deadline: Option<Instant>,
+    queued_at: Instant,
     reply: oneshot::Sender<Reply>,
 }
 
-/// Why a reading was not taken.
-#[derive(Debug, PartialEq, Eq)]
+/// Why a request was not taken.
+#[derive(Debug, PartialEq)]
 pub(super) enum Refused {
-    /// As many wait as may.
+    /// As many rows wait as may.
     Full,
-    /// The pool is closing.
-    Closed,
+    /// The pool is closing; the input comes back for the pool that follows it.
+    Closed(Input),
 }
 
-/// A bounded queue in front of some runners.
+/// What waits for a pool's workers.
 #[derive(Debug)]
 pub(super) struct Batcher {
     // Gone once closed: the lanes end when the last sender is dropped.
-    sender: ArcSwapOption<Sender<Waiting>>,
+    sender: ArcSwapOption<Sender<Job>>,
     intake: Intake,
+    max_waiting: usize,
 }
 
 /// What one worker needs besides its runner; all workers of a pool share it.
 #[derive(Debug, Clone)]
 pub(super) struct Intake {
-    receiver: Receiver<Waiting>,
-    wake: Arc<Notify>,
-    service: Arc<ServiceTime>,
-    max_batch: usize,
+    pub(super) receiver: Receiver<Job>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) max_batch: usize,
+    waiting: Arc<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    rows: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 impl Batcher {
-    pub(super) fn new(max_waiting: usize, max_batch: usize, service: ServiceTime) -> Self {
-        let (sender, receiver) = crossbeam_channel::bounded(max_waiting);
-        let intake = Intake { receiver, wake: Arc::new(Notify::new()), service: Arc::new(service), max_batch };
-        Self { sender: ArcSwapOption::from_pointee(sender), intake }
+    pub(super) fn new(max_waiting: usize, max_batch: usize, stats: Arc<Stats>) -> Self {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let wake = Arc::new(Notify::new());
+        let intake = Intake { receiver, wake, stats, max_batch, waiting: Arc::default() };
+        Self { sender: ArcSwapOption::from_pointee(sender), intake, max_waiting }
     }
 
     pub(super) fn intake(&self) -> Intake {
         self.intake.clone()
     }
 
-    pub(super) fn submit(&self, features: Vec<f32>) -> Result<oneshot::Receiver<Reply>, Refused> {
+    /// Puts a request in line; the caller counts its rows first, so that the bound holds exactly.
+    pub(super) fn submit(&self, input: Input, deadline: Option<Instant>) -> Result<oneshot::Receiver<Reply>, Refused> {
         let sender = self.sender.load();
-        let sender = sender.as_ref().ok_or(Refused::Closed)?;
+        let Some(sender) = sender.as_ref() else { return Err(Refused::Closed(input)) };
+        let (rows, bytes) = (input.rows(), input.bytes());
+        if !self.admit(rows, bytes) {
+            self.intake.stats.refused(rows);
+            return Err(Refused::Full);
+        }
         let (reply, row) = oneshot::channel();
-        sender.try_send(Waiting { features, reply }).map_err(|error| match error {
-            TrySendError::Full(_) => Refused::Full,
-            TrySendError::Disconnected(_) => Refused::Closed,
-        })?;
+        if let Err(gone) = sender.send(Job { input, deadline, queued_at: Instant::now(), reply }) {
+            self.intake.left(rows, bytes);
+            return Err(Refused::Closed(gone.into_inner().input));
+        }
         self.intake.wake.notify_one();
         Ok(row)
     }
 
+    fn admit(&self, rows: usize, bytes: usize) -> bool {
+        let waiting = &self.intake.waiting;
+        let before = waiting.rows.fetch_add(rows, Ordering::Relaxed);
+        let bytes_before = waiting.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // A request larger than the bound is taken when nothing else waits: its caller was let in by the body limit.
+        let fits = before.saturating_add(rows) <= self.max_waiting || before == 0;
+        let bytes_fit = bytes_before.saturating_add(bytes) <= MAX_WAITING_BYTES || bytes_before == 0;
+        if fits && bytes_fit {
+            return true;
+        }
+        self.intake.left(rows, bytes);
+        false
+    }
+
     pub(super) fn waiting(&self) -> usize {
-        self.intake.receiver.len()
+        self.intake.waiting.rows.load(Ordering::Relaxed)
     }
 
-    pub(super) fn service_us(&self) -> u32 {
-        self.intake.service.get()
-    }
-
-    /// Takes no more readings; the lanes answer what waits and end.
+    /// Takes no more requests; the lanes answer what waits and end.
     pub(super) fn close(&self) {
         self.sender.store(None);
         self.intake.wake.notify_one();
     }
 }
 
-/// The fast lane: drains the queue on the async runtime.
-pub(super) async fn drain_on_runtime(mut runner: impl Runner, intake: Intake) {
-    let mut jobs = Vec::with_capacity(intake.max_batch);
-    let mut buffer = Vec::new();
-    loop {
-        // Every ready handler runs first and enqueues: this is the batching window.
-        tokio::task::yield_now().await;
-        match take(&intake, &mut jobs) {
-            Ok(()) => {}
-            Err(TryRecvError::Empty) => {
-                intake.wake.notified().await;
+impl Intake {
+    fn left(&self, rows: usize, bytes: usize) {
+        self.waiting.rows.fetch_sub(rows, Ordering::Relaxed);
+        self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// A worker's batch in the making, with its buffers.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    jobs: Vec<Job>,
+    rows: usize,
+    // Taken from the queue, but of another kind or one row too many: the next batch begins with it.
+    held: Option<Job>,
+    features: Vec<f32>,
+    texts: Vec<String>,
+    out: Vec<f32>,
+}
+
+impl Batch {
+    /// Has the batch a job that waits for the next one?
+    pub(super) const fn holds_one(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Takes a job, waiting for it where `first` says so; then what waits, up to a batch.
+    ///
+    /// # Errors
+    /// Why there is nothing.
+    pub(super) fn fill(
+        &mut self,
+        intake: &Intake,
+        mut first: impl FnMut(&Receiver<Job>) -> Result<Job, TryRecvError>,
+    ) -> Result<(), TryRecvError> {
+        let job = match self.held.take() {
+            Some(held) => held,
+            None => self.receive(intake, &mut first)?,
+        };
+        self.push(job);
+        while self.rows < intake.max_batch {
+            let Ok(job) = self.receive(intake, &mut |receiver| receiver.try_recv()) else { break };
+            let fits = self.rows + job.input.rows() <= intake.max_batch;
+            if fits && self.jobs.first().is_none_or(|first| first.input.joins(&job.input)) {
+                self.push(job);
+            } else {
+                self.held = Some(job);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(
+        &self,
+        intake: &Intake,
+        next: &mut impl FnMut(&Receiver<Job>) -> Result<Job, TryRecvError>,
+    ) -> Result<Job, TryRecvError> {
+        loop {
+            let job = next(&intake.receiver)?;
+            intake.left(job.input.rows(), job.input.bytes());
+            // Callers that timed out or hung up cost nothing.
+            if job.reply.is_closed() {
+                intake.stats.cancelled(job.input.rows());
                 continue;
             }
-            Err(TryRecvError::Disconnected) => {
-                // The sibling that sleeps must see the end as well.
-                intake.wake.notify_one();
-                return;
+            if job.deadline.is_some_and(|deadline| intake.stats.ends_after(deadline)) {
+                intake.stats.expired(job.input.rows());
+                drop(job.reply.send(Err(RunError::Expired)));
+                continue;
+            }
+            return Ok(job);
+        }
+    }
+
+    fn push(&mut self, job: Job) {
+        self.rows += job.input.rows();
+        self.jobs.push(job);
+    }
+
+    /// Runs what was taken and answers everyone.
+    pub(super) fn run(&mut self, runner: &mut dyn Runner, stats: &Stats) {
+        let mut jobs = std::mem::take(&mut self.jobs);
+        let rows = std::mem::take(&mut self.rows);
+        let started = Instant::now();
+        for job in &jobs {
+            stats.waited(started.saturating_duration_since(job.queued_at));
+        }
+        match self.run_together(runner, &jobs, rows) {
+            Ok(outputs) => {
+                stats.ran(rows, jobs.len(), started.elapsed());
+                for (job, output) in jobs.drain(..).zip(outputs) {
+                    answer(job, Ok(output));
+                }
+            }
+            Err(error) if jobs.len() == 1 => {
+                stats.failed(rows);
+                jobs.drain(..).for_each(|job| answer(job, Err(error.clone())));
+            }
+            // One bad request must not fail its neighbours: each once more, alone.
+            Err(_) => {
+                for job in jobs.drain(..) {
+                    let rows = job.input.rows();
+                    let started = Instant::now();
+                    let output = self.run_together(runner, std::slice::from_ref(&job), rows);
+                    match &output {
+                        Ok(_) => stats.ran(rows, 1, started.elapsed()),
+                        Err(_) => stats.failed(rows),
+                    }
+                    answer(job, output.and_then(|mut outputs| outputs.pop().ok_or_else(not_batch_major)));
+                }
             }
         }
-        if !intake.receiver.is_empty() {
-            intake.wake.notify_one();
-        }
-        run_batch(&mut runner, &mut jobs, &mut buffer, &intake.service);
+        self.jobs = jobs;
     }
-}
 
-/// The slow lane: drains the queue on a thread of its own.
-pub(super) fn drain_on_thread(mut runner: impl Runner, intake: &Intake) {
-    let mut jobs = Vec::with_capacity(intake.max_batch);
-    let mut buffer = Vec::new();
-    while let Ok(first) = intake.receiver.recv() {
-        jobs.push(first);
-        match take(intake, &mut jobs) {
-            // An end seen here is seen again by `recv`, once this batch is answered.
-            Ok(()) | Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+    fn run_together(&mut self, runner: &mut dyn Runner, jobs: &[Job], rows: usize) -> Result<Vec<Output>, RunError> {
+        let Some(first) = jobs.first() else { return Ok(vec![]) };
+        if let Input::Tensors { .. } = first.input {
+            return run_tensors(runner, jobs, rows);
         }
-        run_batch(&mut runner, &mut jobs, &mut buffer, &intake.service);
-    }
-}
-
-/// Takes what waits, up to a batch; says why when there is nothing.
-fn take(intake: &Intake, jobs: &mut Vec<Waiting>) -> Result<(), TryRecvError> {
-    while jobs.len() < intake.max_batch {
-        match intake.receiver.try_recv() {
-            Ok(job) => jobs.push(job),
-            Err(end) if jobs.is_empty() => return Err(end),
-            Err(_) => break,
-        }
-    }
-    Ok(())
-}
-
-fn run_batch(runner: &mut impl Runner, jobs: &mut Vec<Waiting>, buffer: &mut Vec<f32>, service: &ServiceTime) {
-    // Callers that timed out or hung up cost nothing.
-    jobs.retain(|job| !job.reply.is_closed());
-    if jobs.is_empty() {
-        return;
-    }
-    buffer.clear();
-    for job in &*jobs {
-        buffer.extend_from_slice(&job.features);
-    }
-    let rows = jobs.len();
-    let started = Instant::now();
-    match run_split(runner, rows, buffer) {
-        Ok(outputs) => {
-            service.record(started.elapsed(), rows);
-            for (job, output) in jobs.drain(..).zip(outputs) {
-                answer(job, Ok(output));
+        self.features.clear();
+        self.texts.clear();
+        for job in jobs {
+            match &job.input {
+                Input::Features { values, .. } => self.features.extend_from_slice(values),
+                Input::Texts(texts) => self.texts.extend_from_slice(texts),
+                Input::Tensors { .. } => return Err(not_batch_major()),
             }
         }
-        Err(error) if rows == 1 => jobs.drain(..).for_each(|job| answer(job, Err(error.clone()))),
-        Err(_) => {
-            for job in jobs.drain(..) {
-                let output = run_split(runner, 1, &job.features);
-                answer(job, output.and_then(|mut rows| rows.pop().ok_or_else(not_batch_major)));
-            }
+        let input = match first.input {
+            Input::Texts(_) => Rows::Texts(&self.texts),
+            _ => Rows::Features { rows, values: &self.features },
+        };
+        let columns = run_rows(runner, input, &mut self.out)?;
+        let mut values = self.out.as_slice();
+        let mut outputs = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let (own, rest) = values.split_at_checked(job.input.rows() * columns).ok_or_else(not_batch_major)?;
+            outputs.push(Output::Rows(own.to_vec()));
+            values = rest;
         }
+        Ok(outputs)
     }
 }
 
-fn answer(job: Waiting, reply: Reply) {
+/// Runs readings; `out` then holds their rows and nothing else. Gives the numbers of one row.
+pub(super) fn run_rows(runner: &mut dyn Runner, input: Rows<'_>, out: &mut Vec<f32>) -> Result<usize, RunError> {
+    out.clear();
+    let rows = input.count().max(1);
+    guarded(|| runner.run_rows(input, out))?;
+    let columns = out.len() / rows;
+    if columns == 0 || out.len() != columns * rows { Err(not_batch_major()) } else { Ok(columns) }
+}
+
+fn run_tensors(runner: &mut dyn Runner, jobs: &[Job], rows: usize) -> Result<Vec<Output>, RunError> {
+    let tensors = |job: &Job| match &job.input {
+        Input::Tensors { tensors, .. } => Ok(tensors.clone()),
+        _ => Err(not_batch_major()),
+    };
+    let [first, others @ ..] = jobs else { return Ok(vec![]) };
+    let mut joined = tensors(first)?;
+    if others.is_empty() {
+        return Ok(vec![Output::Tensors(guarded(|| runner.run_tensors(&joined))?)]);
+    }
+    for job in others {
+        for (whole, part) in joined.iter_mut().zip(tensors(job)?) {
+            if !whole.data.append(&part.data) {
+                return Err(not_batch_major());
+            }
+            if let Some(axis) = whole.shape.first_mut() {
+                *axis += part.rows();
+            }
+        }
+    }
+    let outputs = guarded(|| runner.run_tensors(&joined))?;
+    if outputs.iter().any(|output| output.rows() != rows) {
+        return Err(not_batch_major());
+    }
+    let mut at = 0;
+    let mut replies = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let range = at..at + job.input.rows();
+        at = range.end;
+        let own: Option<Vec<Tensor>> = outputs.iter().map(|output| output.rows_of(range.clone())).collect();
+        replies.push(Output::Tensors(own.ok_or_else(not_batch_major)?));
+    }
+    Ok(replies)
+}
+
+/// A panic in a binding must cost its callers an error, not the pool its worker.
+fn guarded<T>(run: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+        .unwrap_or_else(|_| Err(RunError::Failed("the runtime panicked".to_owned())))
+}
+
+fn answer(job: Job, reply: Reply) {
     // A caller that left in the meantime wants no answer.
     drop(job.reply.send(reply));
 }
 
-/// Runs a batch and cuts the output into one row a reading.
-pub(super) fn run_split(runner: &mut impl Runner, rows: usize, features: &[f32]) -> Result<Vec<Vec<f32>>, RunError> {
-    // A panic in the binding must cost its callers an error, not the pool its worker.
-    let values = catch_unwind(AssertUnwindSafe(|| runner.run(rows, features)))
-        .unwrap_or_else(|_| Err(RunError("the runtime panicked".to_owned())))?;
-    let width = values.len() / rows.max(1);
-    if width == 0 || values.len() != width * rows {
-        return Err(not_batch_major());
-    }
-    Ok(values.chunks_exact(width).map(<[f32]>::to_vec).collect())
-}
-
 fn not_batch_major() -> RunError {
-    RunError("the output's first axis is not the batch's".to_owned())
-}
-
-/// Microseconds of one worker per reading, smoothed over batches.
-#[derive(Debug)]
-pub(super) struct ServiceTime(AtomicU32);
-
-impl ServiceTime {
-    pub(super) fn starting_at(per_reading: Duration) -> Self {
-        Self(AtomicU32::new(micros(per_reading)))
-    }
-
-    fn get(&self) -> u32 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Exponential smoothing with weight 1/8, as for round-trip times (RFC 6298 §2).
-    fn record(&self, elapsed: Duration, rows: usize) {
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX).max(1);
-        let new = i64::from(micros(elapsed / rows));
-        let old = i64::from(self.get());
-        let smoothed = old + (new - old) / 8;
-        // Two workers may race here; losing one sample of a smoothed figure harms nobody.
-        self.0.store(u32::try_from(smoothed).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
-    }
-}
-
-fn micros(duration: Duration) -> u32 {
-    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX).max(1)
+    RunError::Failed("the output's first axis is not the batch's".to_owned())
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Doubles each of two features; a reading that starts with a negative number fails its whole batch.
-    struct Doubler {
-        largest: Arc<AtomicU32>,
-    }
-
-    impl Runner for Doubler {
-        fn run(&mut self, rows: usize, features: &[f32]) -> Result<Vec<f32>, RunError> {
-            self.largest.fetch_max(u32::try_from(rows).unwrap(), Ordering::Relaxed);
-            if features.chunks(2).any(|row| row[0] < 0.0) {
-                return Err(RunError("negative".to_owned()));
-            }
-            if features.contains(&777.0) {
-                panic!("a run that panics");
-            }
-            Ok(features.iter().map(|x| x * 2.0).collect())
-        }
-    }
-
-    fn batcher(max_waiting: usize) -> Batcher {
-        Batcher::new(max_waiting, 4, ServiceTime::starting_at(Duration::from_micros(10)))
-    }
-
-    fn check_all(values: &[f32], slow: bool) {
-        let largest = Arc::new(AtomicU32::new(0));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let batcher = batcher(values.len().max(1));
-            let rows: Vec<_> = values.iter().map(|x| batcher.submit(vec![*x, 1.0]).unwrap()).collect();
-            batcher.close();
-            let runner = Doubler { largest: Arc::clone(&largest) };
-            let intake = batcher.intake();
-            if slow {
-                tokio::task::spawn_blocking(move || drain_on_thread(runner, &intake)).await.unwrap();
-            } else {
-                drain_on_runtime(runner, intake).await;
-            }
-            for (x, row) in values.iter().zip(rows) {
-                let want = match *x {
-                    x if x < 0.0 => Err(RunError("negative".to_owned())),
-                    777.0 => Err(RunError("the runtime panicked".to_owned())),
-                    x => Ok(vec![x * 2.0, 2.0]),
-                };
-                assert_eq!(row.await.unwrap(), want, "{x}");
-            }
-        });
-        assert!(largest.load(Ordering::Relaxed) <= 4);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
-        #[test]
-        fn every_reading_gets_its_own_row_whatever_its_neighbours_do(
-            values in proptest::collection::vec(-2.0f32..9.0, 0..40), slow in any::<bool>(),
-        ) {
-            check_all(&values, slow);
-        }
-    }
-
-    #[test]
-    fn a_panicking_run_fails_its_reading_only() {
-        check_all(&[1.0, 777.0, 2.0], false);
-        check_all(&[1.0, 777.0, 2.0], true);
-    }
-
-    #[test]
-    fn a_full_queue_and_a_closed_one_refuse_at_once() {
-        let batcher = batcher(1);
-        let first = batcher.submit(vec![1.0, 1.0]).unwrap();
-        assert_eq!(batcher.submit(vec![1.0, 1.0]).unwrap_err(), Refused::Full);
-        batcher.close();
-        assert_eq!(batcher.submit(vec![1.0, 1.0]).unwrap_err(), Refused::Closed);
-        assert_eq!(batcher.waiting(), 1);
-        drop(first);
-    }
-
-    #[test]
-    fn an_output_that_is_not_batch_major_is_an_error() {
-        struct Odd;
-        impl Runner for Odd {
-            fn run(&mut self, _: usize, _: &[f32]) -> Result<Vec<f32>, RunError> {
-                Ok(vec![0.0; 3])
-            }
-        }
-        assert!(run_split(&mut Odd, 2, &[0.0; 4]).is_err());
-        assert_eq!(run_split(&mut Odd, 3, &[0.0; 6]).unwrap().len(), 3);
-    }
-
-    #[test]
-    fn service_time_follows_what_is_measured() {
-        let service = ServiceTime::starting_at(Duration::from_micros(800));
-        for _ in 0..60 {
-            service.record(Duration::from_micros(1_600), 16);
-        }
-        assert!((100..=110).contains(&service.get()), "{}", service.get());
-    }
-}
+mod tests;

@@ -1,43 +1,68 @@
-//! One model version, warm, with its workers.
+//! One model version, warm, with its workers: the thing that answers.
 //!
-//! Loading proves what serving relies on: the output has the promised columns, its first axis is
-//! the batch, a batched reading gives what it gives alone. The time of the largest batch chooses
-//! the lane.
+//! Owns the workers and their queue. Loading it is `loader`'s, replacing it `version`'s.
 
-use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use shared::schema::{FieldKind, TaskSchema};
+use serde::Serialize;
 use tokio_util::task::TaskTracker;
 
-use super::answer::{Answer, Card};
-use super::batcher::{Batcher, Refused, ServiceTime, drain_on_runtime, drain_on_thread, run_split};
-use super::read_checked;
-use super::repository::ModelFolder;
-use super::runtime::{OrtRunner, Runtime};
-use crate::config::ModelsConfig;
+use super::answer::Card;
+use super::backend::{Backend, RunError, Runner};
+use super::batcher::{Batcher, Input, Output, Refused};
+use super::lanes::{Worker, drain_on_runtime, drain_on_thread};
+use super::stats::{Stats, StatsView};
+use super::tensor::{Signature, Tensor};
+use super::watchdog::{Seen, Watch};
 
-/// A batch that takes longer would hold a runtime thread from its other work.
-const FAST_LANE_LIMIT: Duration = Duration::from_micros(250);
-
-/// One model version and the workers that run it.
+/// One loaded model version and the workers that run it.
 #[derive(Debug)]
 pub struct Pool {
-    card: Card,
-    batcher: Batcher,
-    /// What the warm-up found, for the log.
+    pub(super) name: String,
+    pub(super) card: Arc<Card>,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) signature: Arc<Signature>,
+    pub(super) batcher: Batcher,
+    pub(super) stats: Arc<Stats>,
+    pub(super) workers: usize,
+    pub(super) watches: Mutex<Vec<Arc<Watch>>>,
+    pub(super) tasks: TaskTracker,
+    /// What the warm-up found.
     pub warm_up: WarmUp,
 }
 
 /// What the warm-up found.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct WarmUp {
-    /// From the file to the last worker's start.
-    pub load: Duration,
-    /// The largest batch's run.
-    pub largest_batch: Duration,
+    /// From the file to the last worker's start, in milliseconds.
+    pub load_ms: f64,
+    /// One reading's run, in microseconds.
+    pub single_us: f64,
+    /// The largest batch's run, in microseconds.
+    pub largest_us: f64,
+    /// Most rows in one run.
+    pub max_batch: usize,
     /// Run by threads of its own instead of the async runtime.
     pub own_threads: bool,
+}
+
+/// A pool at one moment, as `GET /pool/stats` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct PoolView {
+    /// What computes: `onnxruntime` or `native-trees`.
+    pub backend: &'static str,
+    /// Workers, each with a session of its own.
+    pub size: usize,
+    /// Workers that wait for readings.
+    pub available: usize,
+    /// Rows that wait for a worker.
+    pub waiting: usize,
+    /// Since it was loaded.
+    #[serde(flatten)]
+    pub stats: StatsView,
+    /// What the warm-up found.
+    pub warm_up: WarmUp,
 }
 
 /// Why a pool gave no answer.
@@ -49,173 +74,211 @@ pub enum PoolError {
     /// The process is shutting down.
     #[error("the model is being unloaded")]
     Closed,
+    /// The deadline passed before the answer was there; `started` says whether the model had begun.
+    #[error("the deadline passed {}", if *started { "while the model ran" } else { "while the reading waited for the model" })]
+    Expired {
+        /// Had the run begun, as far as can be told?
+        started: bool,
+    },
+    /// The input does not fit the model.
+    #[error("{0}")]
+    Invalid(String),
     /// The model failed on this reading.
     #[error("{0}")]
     Failed(String),
+    /// The version is not loaded and will not be by itself; the text says why.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<RunError> for PoolError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Invalid(text) => Self::Invalid(text),
+            RunError::Failed(text) => Self::Failed(text),
+            RunError::Expired => Self::Expired { started: false },
+        }
+    }
+}
+
+/// Why a request was not run by this pool.
+pub(super) enum NotRun {
+    /// The pool closes: the input for the one that follows.
+    Closed(Input),
+    /// Final.
+    Failed(PoolError),
 }
 
 impl Pool {
-    /// Loads, checks, warms up and starts the workers.
-    pub(super) fn load(
-        runtime: &Runtime,
-        config: &ModelsConfig,
-        schema: &TaskSchema,
-        (card, sha256): (Card, &str),
-        file: &Path,
-        tasks: &TaskTracker,
-    ) -> Result<Self, String> {
-        let started = Instant::now();
-        let bytes = read_checked(file, sha256)?;
-        let open = || runtime.session(&bytes, schema.width(), card.output.name());
-        let mut first = open()?;
-        let (single, largest_batch) = warm_up(&mut first, &card, schema, config.max_batch)?;
-        let own_threads = largest_batch > FAST_LANE_LIMIT;
-        let service = ServiceTime::starting_at(single);
-        let batcher = Batcher::new(config.max_waiting, config.max_batch, service);
-        let mut runners = vec![first];
-        while runners.len() < config.sessions {
-            runners.push(open()?);
+    /// Starts the workers.
+    pub(super) fn start(&self, runners: Vec<Box<dyn Runner>>) -> Result<(), String> {
+        for runner in runners {
+            self.start_worker(runner, self.warm_up.own_threads)?;
         }
-        for (i, runner) in runners.into_iter().enumerate() {
-            start(runner, &batcher, own_threads, format!("{}-{i}", card.model), tasks)?;
-        }
-        let warm_up = WarmUp { load: started.elapsed(), largest_batch, own_threads };
-        Ok(Self { card, batcher, warm_up })
+        Ok(())
     }
 
-    /// Which model this is and how its output reads.
+    fn start_worker(&self, runner: Box<dyn Runner>, own_thread: bool) -> Result<(), String> {
+        let watch = Arc::new(Watch::new(runner.stop_switch()));
+        let worker = Worker { runner, intake: self.batcher.intake(), watch: Arc::clone(&watch) };
+        self.watches().push(watch);
+        if !own_thread {
+            self.tasks.spawn(drain_on_runtime(worker));
+            return Ok(());
+        }
+        // The token makes the tracker wait for the thread as it waits for tasks.
+        let token = self.tasks.token();
+        std::thread::Builder::new()
+            .name(self.name.chars().take(15).collect())
+            .spawn(move || {
+                drain_on_thread(worker);
+                drop(token);
+            })
+            .map(drop)
+            .map_err(|error| format!("a worker thread cannot be started: {error}"))
+    }
+
+    fn watches(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Watch>>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks after runs that hang.
+    pub(super) fn look_after(&self, now: Instant, limit: Duration) {
+        let watches = self.watches().clone();
+        for watch in watches {
+            match watch.look(now, limit) {
+                Seen::Well => {}
+                Seen::Stopped => {
+                    self.stats.stopped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    tracing::warn!(model = %self.name, limit_ms = limit.as_millis(), "a run was interrupted after MODEL_MAX_RUN_MS");
+                }
+                Seen::Lost => self.replace(&watch),
+            }
+        }
+    }
+
+    /// A lost worker's place is taken by one on a thread of its own: what hung once may hang again.
+    fn replace(&self, lost: &Arc<Watch>) {
+        self.stats.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.watches().retain(|watch| !Arc::ptr_eq(watch, lost));
+        let replaced = self.backend.open().and_then(|runner| self.start_worker(runner, true));
+        match replaced {
+            Ok(()) => {
+                tracing::error!(model = %self.name, "a worker does not come back from a run; another takes its place")
+            }
+            Err(error) => {
+                tracing::error!(model = %self.name, error, "a worker does not come back from a run and cannot be replaced")
+            }
+        }
+    }
+
+    /// Workers that do not come back and were not replaced leave the pool without any.
     #[must_use]
-    pub const fn card(&self) -> &Card {
-        &self.card
+    pub fn is_alive(&self) -> bool {
+        self.watches().iter().any(|watch| !watch.is_given_up())
     }
 
-    /// Readings that wait for a worker.
+    /// What the file takes and gives.
+    #[must_use]
+    pub const fn signature(&self) -> &Arc<Signature> {
+        &self.signature
+    }
+
+    /// Rows that wait for a worker.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.batcher.waiting()
     }
 
-    /// Microseconds of one worker per reading, smoothed.
+    /// Microseconds of one worker for each reading, smoothed.
     #[must_use]
     pub fn service_us(&self) -> u32 {
-        self.batcher.service_us()
+        self.stats.service_us()
     }
 
-    /// Runs one validated reading; the caller brings its own deadline and drops the future when it passes.
-    ///
-    /// # Errors
-    /// [`PoolError`]; `Full` and `Closed` at once.
-    pub async fn predict(&self, features: Vec<f32>) -> Result<Answer, PoolError> {
-        let row = self.batcher.submit(features).map_err(|refused| match refused {
-            Refused::Full => PoolError::Full,
-            Refused::Closed => PoolError::Closed,
+    /// The pool's figures.
+    #[must_use]
+    pub fn view(&self) -> PoolView {
+        let stats = self.stats.view();
+        PoolView {
+            backend: self.backend.name(),
+            size: self.workers,
+            available: self.workers.saturating_sub(stats.in_use),
+            waiting: self.waiting(),
+            stats,
+            warm_up: self.warm_up,
+        }
+    }
+
+    /// Runs one request of at most a batch's rows; answered at the deadline at the latest.
+    pub(super) async fn run(&self, input: Input, deadline: Option<Instant>) -> Result<Output, NotRun> {
+        let reply = self.batcher.submit(input, deadline).map_err(|refused| match refused {
+            Refused::Full => NotRun::Failed(PoolError::Full),
+            Refused::Closed(input) => NotRun::Closed(input),
         })?;
-        let row = row.await.map_err(|_| PoolError::Closed)?.map_err(|error| PoolError::Failed(error.to_string()))?;
-        self.card.read(&row).map_err(PoolError::Failed)
+        let reply = match deadline {
+            None => reply.await,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), reply)
+                .await
+                .map_err(|_| NotRun::Failed(PoolError::Expired { started: true }))?,
+        };
+        let reply = reply.map_err(|_| NotRun::Failed(PoolError::Closed))?;
+        reply.map_err(|error| NotRun::Failed(error.into()))
+    }
+
+    /// Runs named tensors as they are, in runs of at most a batch.
+    pub(super) fn chunks(&self, tensors: Vec<Tensor>) -> Result<Vec<Input>, PoolError> {
+        self.check(&tensors)?;
+        let max_batch = self.signature.max_batch;
+        let rows = tensors.first().map_or(0, Tensor::rows);
+        if max_batch == 0 || rows <= max_batch {
+            return Ok(vec![Input::Tensors { rows: if max_batch == 0 { 1 } else { rows }, tensors }]);
+        }
+        let mut chunks = Vec::with_capacity(rows.div_ceil(max_batch));
+        for start in (0..rows).step_by(max_batch) {
+            let range = start..(start + max_batch).min(rows);
+            let part: Option<Vec<Tensor>> = tensors.iter().map(|tensor| tensor.rows_of(range.clone())).collect();
+            let tensors =
+                part.ok_or_else(|| PoolError::Invalid("a tensor's shape does not fit its elements".to_owned()))?;
+            chunks.push(Input::Tensors { rows: range.len(), tensors });
+        }
+        Ok(chunks)
+    }
+
+    /// Do the tensors fit the model? Checked before they wait, so that no request can fail its neighbours' batch.
+    fn check(&self, tensors: &[Tensor]) -> Result<(), PoolError> {
+        let invalid = |text: String| Err(PoolError::Invalid(text));
+        for spec in &self.signature.inputs {
+            let Some(given) = tensors.iter().find(|tensor| tensor.name == spec.name) else {
+                return invalid(format!("input `{}` is missing: {}", spec.name, spec.describe()));
+            };
+            if !spec.takes(given.data.data_type(), &given.shape) {
+                let axes: Vec<String> = given.shape.iter().map(usize::to_string).collect();
+                let sent = format!("{}[{}]", given.data.data_type().name(), axes.join(","));
+                return invalid(format!("input `{}` is {sent}, the model takes {}", spec.name, spec.describe()));
+            }
+            if given.shape.iter().product::<usize>() != given.data.len() {
+                return invalid(format!(
+                    "input `{}` has {} elements, its shape says otherwise",
+                    spec.name,
+                    given.data.len()
+                ));
+            }
+        }
+        if let Some(unknown) =
+            tensors.iter().find(|given| !self.signature.inputs.iter().any(|spec| spec.name == given.name))
+        {
+            let known: Vec<&str> = self.signature.inputs.iter().map(|spec| spec.name.as_str()).collect();
+            return invalid(format!("the model has no input `{}`; it has: {}", unknown.name, known.join(", ")));
+        }
+        let rows = tensors.first().map_or(0, Tensor::rows);
+        if self.signature.max_batch > 0 && (rows == 0 || tensors.iter().any(|tensor| tensor.rows() != rows)) {
+            return invalid("all inputs must have the same number of rows, at least one".to_owned());
+        }
+        Ok(())
     }
 
     pub(super) fn close(&self) {
         self.batcher.close();
     }
-}
-
-fn start(
-    runner: OrtRunner,
-    batcher: &Batcher,
-    own_threads: bool,
-    name: String,
-    tasks: &TaskTracker,
-) -> Result<(), String> {
-    let intake = batcher.intake();
-    if !own_threads {
-        tasks.spawn(drain_on_runtime(runner, intake));
-        return Ok(());
-    }
-    // The token makes the tracker wait for the thread as it waits for tasks.
-    let token = tasks.token();
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || {
-            drain_on_thread(runner, &intake);
-            drop(token);
-        })
-        .map(drop)
-        .map_err(|error| format!("a worker thread cannot be started: {error}"))
-}
-
-/// Runs batches of 1, 2, 3 and the largest size; gives the time of one reading and of the largest batch.
-fn warm_up(
-    runner: &mut OrtRunner,
-    card: &Card,
-    schema: &TaskSchema,
-    max_batch: usize,
-) -> Result<(Duration, Duration), String> {
-    let samples: Vec<Vec<f32>> = (0..max_batch).map(|i| sample(schema, i)).collect();
-    let mut run = |rows: usize| -> Result<(Vec<Vec<f32>>, Duration), String> {
-        let features: Vec<f32> = samples.iter().take(rows).flatten().copied().collect();
-        let started = Instant::now();
-        let outputs =
-            run_split(runner, rows, &features).map_err(|error| format!("a batch of {rows} fails: {error}"))?;
-        Ok((outputs, started.elapsed()))
-    };
-    let (alone, _) = run(1)?;
-    for row in &alone {
-        card.read(row)?;
-    }
-    for rows in [2, 3, max_batch].into_iter().filter(|rows| *rows <= max_batch) {
-        let (outputs, _) = run(rows)?;
-        let same = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * a.abs().max(1.0);
-        let first = outputs.first().zip(alone.first());
-        if !first.is_some_and(|(a, b)| a.len() == b.len() && a.iter().zip(b).all(same)) {
-            return Err(format!(
-                "a reading in a batch of {rows} gives another answer than alone; its output's first axis is not the batch's"
-            ));
-        }
-    }
-    // The first run of a size also allocates, and others use this machine too: the best of three more.
-    let mut best = |rows: usize| -> Result<Duration, String> {
-        let times: Vec<Duration> = (0..3).map(|_| run(rows).map(|(_, time)| time)).collect::<Result<_, _>>()?;
-        Ok(times.into_iter().min().unwrap_or_default())
-    };
-    Ok((best(1)?, best(max_batch)?))
-}
-
-/// A reading within the accepted ranges, another one for each `i`.
-fn sample(schema: &TaskSchema, i: usize) -> Vec<f32> {
-    let mut features = Vec::with_capacity(schema.width());
-    for (f, field) in schema.fields.iter().enumerate() {
-        for step in 0..field.length {
-            features.push(match field.kind {
-                FieldKind::Category => 0.0,
-                FieldKind::Text => continue,
-                FieldKind::Number => {
-                    let min = field.min.unwrap_or(0.0);
-                    let max = field.max.unwrap_or(min + 1.0).max(min);
-                    // Scattered over the range by the golden ratio, without randomness.
-                    #[expect(clippy::cast_precision_loss, reason = "small counters")]
-                    let share = ((i * 31 + f * 7 + step) as f64 * 0.618_033_988_749).fract();
-                    #[expect(clippy::cast_possible_truncation, reason = "the schema's ranges fit float32")]
-                    let value = (max - min).mul_add(share, min) as f32;
-                    value
-                }
-            });
-        }
-    }
-    features
-}
-
-/// The facts a pool needs of a version: how its output reads, and its file's hash.
-pub(super) fn facts(schema: &TaskSchema, model: &ModelFolder, version: u32) -> (Card, String) {
-    let facts = model.versions.get(&version);
-    let card = Card {
-        task: schema.name.clone(),
-        model: model.name.clone(),
-        version,
-        tier: model.tier.clone(),
-        output: model.output.clone(),
-        classes: schema.classes.clone(),
-        normal: schema.normal.clone(),
-        training_accuracy: facts.and_then(|facts| facts.accuracy),
-    };
-    (card, facts.map(|facts| facts.sha256.clone()).unwrap_or_default())
 }

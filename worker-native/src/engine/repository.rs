@@ -1,32 +1,32 @@
 //! The model repository on disk: `task.toml`, `model.toml`, and which versions there are.
 //!
-//! Owns the files' format (`models/README.md`) and its faults; it opens no ONNX file.
+//! Owns the files' format (`models/README.md`) and its faults; it opens no ONNX file. What is
+//! faulty is left out and told: the rest can still be served.
+
+mod task;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use shared::catalog::ModelType;
 use shared::ids::is_name;
 use shared::schema::{TaskKind, TaskSchema};
 
-/// All tasks of a repository, by name.
-#[derive(Debug)]
+use super::runtime::Provider;
+pub use task::{Forecast, Generation, Kind, TaskFolder};
+
+/// All tasks of a repository, and what is wrong with it.
+#[derive(Debug, Default)]
 pub struct Repository {
     /// The tasks in alphabetical order.
     pub tasks: Vec<TaskFolder>,
-}
-
-/// One task with its models.
-#[derive(Debug)]
-pub struct TaskFolder {
-    /// What the task accepts.
-    pub schema: TaskSchema,
-    /// Its models in alphabetical order.
-    pub models: Vec<ModelFolder>,
+    /// Every fault, each with its file and key; what it concerns is left out.
+    pub faults: Vec<String>,
 }
 
 /// One model: `model.toml`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFolder {
     /// The model's name, the same as its folder's.
@@ -36,10 +36,25 @@ pub struct ModelFolder {
     pub description: String,
     /// The tier it serves.
     pub tier: Option<String>,
+    /// What it was made with.
+    #[serde(rename = "type")]
+    pub model_type: Option<ModelType>,
     /// The version that answers unless the caller names one.
     pub default_version: u32,
-    /// What its output tensor means.
-    pub output: Output,
+    /// What its output tensor means; none for a `tensor` task.
+    pub output: Option<Output>,
+    /// What computes it.
+    #[serde(default)]
+    pub backend: BackendChoice,
+    /// The execution provider of ONNX Runtime.
+    #[serde(default)]
+    pub(super) provider: Provider,
+    /// Sessions of each version; `MODEL_SESSIONS` where not said.
+    pub sessions: Option<usize>,
+    /// Threads inside one run; 1 where not said.
+    pub intra_threads: Option<usize>,
+    /// Most rows in one run; measured where not said.
+    pub max_batch: Option<usize>,
     #[serde(rename = "versions")]
     raw_versions: BTreeMap<String, VersionFacts>,
     /// What is known of each version; its file is `<version>/model.onnx`.
@@ -47,6 +62,19 @@ pub struct ModelFolder {
     pub versions: BTreeMap<u32, VersionFacts>,
     #[serde(skip)]
     dir: PathBuf,
+}
+
+/// What computes a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendChoice {
+    /// The faster of those that can, as measured at warm-up.
+    #[default]
+    Auto,
+    /// ONNX Runtime.
+    Ort,
+    /// The native kernel for tree ensembles; an error where it cannot.
+    Native,
 }
 
 /// What a model's output tensor means.
@@ -57,6 +85,8 @@ pub enum Output {
     Probabilities {
         /// The tensor's name.
         name: String,
+        /// A tensor `[rows, width]`: how much each number of the reading weighed.
+        contributions: Option<String>,
     },
     /// `[rows, 1]`: the higher, the more anomalous.
     Score {
@@ -66,6 +96,23 @@ pub enum Output {
         threshold: f32,
         /// P(anomaly) = 1 / (1 + exp(-slope (score - threshold))), from validation data (Platt 1999).
         slope: f32,
+        /// A tensor `[rows, width]`: how much each number of the reading weighed.
+        contributions: Option<String>,
+    },
+    /// `[rows, 1]`: the number itself.
+    Value {
+        /// The tensor's name.
+        name: String,
+    },
+    /// `[rows, 1]`: the next value of a series.
+    Next {
+        /// The tensor's name.
+        name: String,
+    },
+    /// `[rows, alphabet]`: log-probabilities of the next character, up to a constant.
+    Logits {
+        /// The tensor's name.
+        name: String,
     },
 }
 
@@ -74,13 +121,36 @@ impl Output {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Probabilities { name } | Self::Score { name, .. } => name,
+            Self::Probabilities { name, .. }
+            | Self::Score { name, .. }
+            | Self::Value { name }
+            | Self::Next { name }
+            | Self::Logits { name } => name,
+        }
+    }
+
+    /// The name of the tensor that says how much each number of the reading weighed.
+    #[must_use]
+    pub fn contributions(&self) -> Option<&str> {
+        match self {
+            Self::Probabilities { contributions, .. } | Self::Score { contributions, .. } => contributions.as_deref(),
+            Self::Value { .. } | Self::Next { .. } | Self::Logits { .. } => None,
+        }
+    }
+
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Probabilities { .. } => "probabilities",
+            Self::Score { .. } => "score",
+            Self::Value { .. } => "value",
+            Self::Next { .. } => "next",
+            Self::Logits { .. } => "logits",
         }
     }
 }
 
 /// Provenance of one version; what is only for people is not read here.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct VersionFacts {
     /// Accuracy on held-out data, 0..=1.
     pub accuracy: Option<f32>,
@@ -94,29 +164,35 @@ impl ModelFolder {
     pub fn file(&self, version: u32) -> PathBuf {
         self.dir.join(version.to_string()).join("model.onnx")
     }
-}
 
-const TASK_KEYS: [&str; 9] = ["name", "title", "description", "kind", "tiers", "classes", "normal", "fields", "replay"];
+    /// The profile of a version's training data; it need not be there.
+    #[must_use]
+    pub fn profile(&self, version: u32) -> PathBuf {
+        self.dir.join(version.to_string()).join("profile.json")
+    }
+}
 
 impl Repository {
     /// Reads all tasks and models below `dir`; a folder without `task.toml` is no task.
-    ///
-    /// # Errors
-    /// Every fault, each with its file and key.
-    pub fn read(dir: &Path) -> Result<Self, Vec<String>> {
-        let folders = folders(dir).map_err(|error| vec![format!("{error}; set MODEL_DIR to the model repository")])?;
-        let mut faults = Vec::new();
-        let mut tasks = Vec::new();
+    #[must_use]
+    pub fn read(dir: &Path) -> Self {
+        let mut repository = Self::default();
+        let folders = match folders(dir) {
+            Ok(folders) => folders,
+            Err(error) => {
+                repository.faults.push(format!("{error}; set MODEL_DIR to the model repository"));
+                return repository;
+            }
+        };
         for folder in folders.iter().filter(|folder| folder.join("task.toml").is_file()) {
-            match read_task(folder) {
-                Ok(task) => tasks.push(task),
-                Err(found) => faults.extend(found),
+            if let Some(task) = task::read(folder, &mut repository.faults) {
+                repository.tasks.push(task);
             }
         }
-        if tasks.is_empty() && faults.is_empty() {
-            faults.push("no task found: a task is a folder with a task.toml".to_owned());
+        if repository.tasks.is_empty() && repository.faults.is_empty() {
+            repository.faults.push("no task found: a task is a folder with a task.toml".to_owned());
         }
-        if faults.is_empty() { Ok(Self { tasks }) } else { Err(faults) }
+        repository
     }
 }
 
@@ -141,44 +217,7 @@ fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, String> {
     toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn read_task(dir: &Path) -> Result<TaskFolder, Vec<String>> {
-    let path = dir.join("task.toml");
-    let at = |fault: &str| format!("{}: {fault}", path.display());
-    let table: toml::Table = read_toml(&path).map_err(|fault| vec![fault])?;
-    let mut faults: Vec<String> = table
-        .keys()
-        .filter(|key| !TASK_KEYS.contains(&key.as_str()))
-        .map(|key| at(&format!("`{key}` is not known; known are {}", TASK_KEYS.join(", "))))
-        .collect();
-    let schema: TaskSchema = match table.try_into() {
-        Ok(schema) => schema,
-        Err(error) => {
-            faults.push(at(&error.to_string()));
-            return Err(faults);
-        }
-    };
-    faults.extend(schema.faults().iter().map(|fault| at(fault)));
-    if schema.name != folder_name(dir) {
-        faults.push(at(&format!("name {:?} must be the folder's name {:?}", schema.name, folder_name(dir))));
-    }
-    let mut models: Vec<ModelFolder> = Vec::new();
-    let model_dirs = folders(dir).map_err(|error| vec![at(&error.to_string())])?;
-    for model_dir in model_dirs.iter().filter(|folder| folder.join("model.toml").is_file()) {
-        match read_model(model_dir, &schema) {
-            Ok(model) => models.push(model),
-            Err(found) => faults.extend(found),
-        }
-    }
-    for tier in &schema.tiers {
-        let serving = models.iter().filter(|model| model.tier.as_ref() == Some(tier)).count();
-        if serving != 1 && faults.is_empty() {
-            faults.push(at(&format!("tier {tier:?} is served by {serving} models; exactly one must name it")));
-        }
-    }
-    if faults.is_empty() { Ok(TaskFolder { schema, models }) } else { Err(faults) }
-}
-
-fn read_model(dir: &Path, schema: &TaskSchema) -> Result<ModelFolder, Vec<String>> {
+fn read_model(dir: &Path, kind: &Kind, tiers: &[String]) -> Result<ModelFolder, Vec<String>> {
     let path = dir.join("model.toml");
     let at = |fault: String| format!("{}: {fault}", path.display());
     let mut model: ModelFolder = read_toml(&path).map_err(|fault| vec![fault])?;
@@ -188,28 +227,21 @@ fn read_model(dir: &Path, schema: &TaskSchema) -> Result<ModelFolder, Vec<String
         faults.push(at(format!("name {:?} must be the folder's name, of letters, digits, `_`, `-`", model.name)));
     }
     if let Some(tier) = &model.tier
-        && schema.tier_index(tier).is_none()
+        && !tiers.contains(tier)
     {
-        faults.push(at(format!("tier {tier:?} is not one of the task's tiers: {}", schema.tiers.join(", "))));
+        faults.push(at(format!("tier {tier:?} is not one of the task's tiers: {}", tiers.join(", "))));
     }
-    if schema.tier_index(&model.name).is_some() && model.tier.as_deref() != Some(&model.name) {
+    if tiers.contains(&model.name) && model.tier.as_deref() != Some(&model.name) {
         faults.push(at(format!("the model {:?} has the name of a tier it does not serve", model.name)));
     }
-    match (&model.output, schema.kind) {
-        (Output::Probabilities { .. }, TaskKind::Classification) => {}
-        (Output::Score { threshold, slope, .. }, TaskKind::Anomaly) => {
-            if !threshold.is_finite() || !slope.is_finite() || *slope <= 0.0 {
-                faults.push(at("output: threshold must be finite and slope above 0".to_owned()));
-            }
-        }
-        (Output::Probabilities { .. }, TaskKind::Anomaly) => {
-            faults.push(at("output: an anomaly task needs kind = \"score\"".to_owned()));
-        }
-        (Output::Score { .. }, TaskKind::Classification) => {
-            faults.push(at("output: a classification needs kind = \"probabilities\"".to_owned()));
-        }
-        (Output::Probabilities { .. } | Output::Score { .. }, TaskKind::Regression) => {
-            faults.push(at("output: neither probabilities nor a score answer a regression".to_owned()));
+    faults.extend(output_fault(model.output.as_ref(), kind).map(at));
+    for (key, value, most) in [
+        ("sessions", model.sessions, 256),
+        ("intra_threads", model.intra_threads, 256),
+        ("max_batch", model.max_batch, 4_096),
+    ] {
+        if value.is_some_and(|value| !(1..=most).contains(&value)) {
+            faults.push(at(format!("{key} must be from 1 to {most}")));
         }
     }
     for (name, facts) in std::mem::take(&mut model.raw_versions) {
@@ -225,6 +257,33 @@ fn read_model(dir: &Path, schema: &TaskSchema) -> Result<ModelFolder, Vec<String
         faults.push(at(format!("default_version {} is not one of the versions", model.default_version)));
     }
     if faults.is_empty() { Ok(model) } else { Err(faults) }
+}
+
+/// Does the output's meaning go with the kind of the task?
+fn output_fault(output: Option<&Output>, kind: &Kind) -> Option<String> {
+    let wanted = match kind {
+        Kind::Tensor => {
+            return output
+                .map(|_| "output: a tensor task's models have none, all their outputs are answered".to_owned());
+        }
+        Kind::Forecast(_) => "next",
+        Kind::Generation(_) => "logits",
+        Kind::Reading(TaskSchema { kind, .. }) => match kind {
+            TaskKind::Anomaly => "score",
+            TaskKind::Classification => "probabilities",
+            TaskKind::Regression => "value",
+        },
+    };
+    let Some(output) = output else { return Some(format!("output: missing; this task needs kind = {wanted:?}")) };
+    if output.kind() != wanted {
+        return Some(format!("output: kind {:?}, this task needs {wanted:?}", output.kind()));
+    }
+    match output {
+        Output::Score { threshold, slope, .. } if !threshold.is_finite() || !slope.is_finite() || *slope <= 0.0 => {
+            Some("output: threshold must be finite and slope above 0".to_owned())
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -254,7 +313,7 @@ mod tests {
         sha256 = "00"
     "#;
 
-    fn repository(task: &str, model: &str) -> Result<Repository, Vec<String>> {
+    fn repository(task: &str, model: &str) -> Repository {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("task/m")).unwrap();
         fs::write(dir.path().join("task/task.toml"), task).unwrap();
@@ -264,7 +323,8 @@ mod tests {
 
     #[test]
     fn a_sound_repository_is_read() {
-        let repository = repository(TASK, MODEL).unwrap();
+        let repository = repository(TASK, MODEL);
+        assert_eq!(repository.faults, Vec::<String>::new());
         let model = &repository.tasks[0].models[0];
         assert!(model.file(1).ends_with("task/m/1/model.onnx"));
         assert_eq!(model.versions[&1].accuracy, Some(0.9));
@@ -273,8 +333,7 @@ mod tests {
     #[test]
     fn every_fault_is_named_with_its_file() {
         let task = TASK.replace("\"task\"", "\"other\"").replace("classes", "clases");
-        let faults =
-            repository(&task, &MODEL.replace("= 1", "= 2").replace("\"fast\"", "\"slow\"")).unwrap_err().join("\n");
+        let faults = repository(&task, &MODEL.replace("= 1", "= 2").replace("\"fast\"", "\"slow\"")).faults.join("\n");
         for word in ["clases", "at least two", "folder's name", "default_version 2", "\"slow\"", "model.toml"] {
             assert!(faults.contains(word), "{word} missing in:\n{faults}");
         }
@@ -282,13 +341,13 @@ mod tests {
 
     #[test]
     fn a_tier_without_a_model_is_a_fault() {
-        let faults = repository(TASK, &MODEL.replace("tier = \"fast\"", "")).unwrap_err().join("\n");
+        let faults = repository(TASK, &MODEL.replace("tier = \"fast\"", "")).faults.join("\n");
         assert!(faults.contains("served by 0 models"), "{faults}");
     }
 
     #[test]
     fn a_missing_folder_says_what_to_set() {
-        let faults = Repository::read(Path::new("/nowhere")).unwrap_err().join("\n");
+        let faults = Repository::read(Path::new("/nowhere")).faults.join("\n");
         assert!(faults.contains("MODEL_DIR"), "{faults}");
     }
 }

@@ -10,7 +10,7 @@ use shared::reading::{Fault, Rejection};
 
 use crate::engine::PoolError;
 use crate::queue::QueueError;
-use crate::routing::NoPool;
+use crate::routing::NoVersion;
 
 /// A failure on its way to the caller.
 #[derive(Debug, Clone)]
@@ -76,6 +76,9 @@ impl From<PoolError> for ApiError {
         match error {
             PoolError::Full => Self::new(ErrorCode::Overloaded, error.to_string()),
             PoolError::Closed => Self::new(ErrorCode::Overloaded, "the service is shutting down; try again"),
+            PoolError::Expired { .. } => Self::new(ErrorCode::DeadlineExceeded, error.to_string()),
+            PoolError::Invalid(detail) => Self::new(ErrorCode::InvalidReading, detail),
+            PoolError::Unavailable(detail) => Self::new(ErrorCode::ModelUnavailable, detail),
             PoolError::Failed(cause) => Self::caused(
                 ErrorCode::ModelFailed,
                 "the model could not answer this reading; the log has the cause",
@@ -85,15 +88,11 @@ impl From<PoolError> for ApiError {
     }
 }
 
-impl From<NoPool> for ApiError {
-    fn from(none: NoPool) -> Self {
+impl From<NoVersion> for ApiError {
+    fn from(none: NoVersion) -> Self {
         match none {
-            NoPool::UnknownVersion(detail) => Self::new(ErrorCode::UnknownVersion, detail),
-            NoPool::NotLoaded(what) => Self::caused(
-                ErrorCode::Internal,
-                "the log has the cause under this request id",
-                &format!("{what} is not loaded"),
-            ),
+            NoVersion::Unknown(detail) => Self::new(ErrorCode::UnknownVersion, detail),
+            NoVersion::Unavailable(detail) => Self::new(ErrorCode::ModelUnavailable, detail),
         }
     }
 }

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::catalog::{CatalogModel, CatalogTask};
+use shared::catalog::{Catalog, CatalogModel, CatalogTask};
 use shared::problem::ErrorCode;
 use shared::reading::{Fault, MAX_FAULTS, pointer, unknown_model};
 
@@ -55,16 +55,17 @@ pub(super) async fn feedback(State(app): State<App>, map: HeaderMap, body: Body)
     let raw: Raw = serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::new(ErrorCode::InvalidJson, format!("the body cannot be read: {error}")))?;
     let statement = check(raw)?;
-    let (task, model) = find(&app, &statement)?;
+    let catalog = app.engine.catalog();
+    let (task, model) = find(&catalog, &statement)?;
     let text = statement.accuracy.map(|accuracy| accuracy.to_string());
     app.queue.set_fact(&task.schema.name, feed::ACCURACY, &model.name, text.as_deref()).await?;
     // The next decision of this process already knows; others hear of it with their next refresh.
     feed::refresh_task(&app, task).await?;
-    let trained = app.engine.pool(&task.schema.name, &model.name, model.default_version);
+    let trained = app.engine.version(&task.schema.name, &model.name, model.default_version);
     let accuracy = match statement.accuracy {
         #[expect(clippy::cast_possible_truncation, reason = "from 0 to 1, and kept as float32 everywhere else")]
         Some(stated) => Some(stated as f32),
-        None => trained.and_then(|pool| pool.card().training_accuracy),
+        None => trained.and_then(|version| version.card().training_accuracy),
     };
     let standing = Standing {
         task: &task.schema.name,
@@ -134,8 +135,7 @@ fn check(raw: Raw) -> Result<Statement, ApiError> {
 }
 
 /// The model meant: of the task named, of the default task, or of the one task that has it.
-fn find<'a>(app: &'a App, statement: &Statement) -> Result<(&'a CatalogTask, &'a CatalogModel), ApiError> {
-    let catalog = app.engine.catalog();
+fn find<'a>(catalog: &'a Catalog, statement: &Statement) -> Result<(&'a CatalogTask, &'a CatalogModel), ApiError> {
     let named = statement.task.as_deref().or(catalog.default_task.as_deref());
     if let Some(name) = named {
         let task = catalog.task(name).ok_or_else(|| {

@@ -15,16 +15,18 @@ pub(super) async fn livez() -> Response {
 pub(super) async fn health(State(app): State<App>) -> Response {
     let queue = app.queue.check_writable().await;
     let draining = app.is_draining();
-    let good = queue.is_ok() && !draining;
-    let models: Vec<_> = app
-        .engine
-        .pools()
-        .iter()
-        .map(|pool| {
-            let card = pool.card();
+    let index = app.engine.index();
+    let serving = app.engine.is_serving();
+    let good = queue.is_ok() && serving && !draining;
+    let models: Vec<_> = index
+        .versions()
+        .filter_map(|version| Some((version, version.pool()?)))
+        .map(|(version, pool)| {
+            let card = version.card();
             serde_json::json!({
                 "task": card.task, "model": card.model, "version": card.version, "tier": card.tier,
                 "waiting": pool.waiting(), "service_us": pool.service_us(), "own_threads": pool.warm_up.own_threads,
+                "alive": pool.is_alive(),
             })
         })
         .collect();
@@ -34,6 +36,8 @@ pub(super) async fn health(State(app): State<App>) -> Response {
         "draining": draining,
         "models_loaded": models.len(),
         "models": models,
+        // What is wrong with the repository is served around; GET /models has the words.
+        "model_faults": index.faults.len(),
         // The words of the client library may name hosts; they go to the log, not to callers.
         "queue": {"writable": queue.is_ok()},
         "uptime_s": app.started.elapsed().as_secs(),

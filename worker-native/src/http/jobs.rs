@@ -10,7 +10,6 @@ use axum::{Extension, Json};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::problem::ErrorCode;
-use shared::reading::Input;
 
 use super::body;
 use super::error::ApiError;
@@ -49,15 +48,13 @@ pub(super) async fn hand_in(
     body: Body,
 ) -> Result<Response, ApiError> {
     let bytes = body::read(&app.config.http, &map, body).await?;
-    let request = shared::reading::parse(&bytes, app.engine.catalog())?;
+    let index = app.engine.index();
+    let request = shared::reading::parse(&bytes, &index.catalog)?;
     let advice = Advice::from_headers(&map);
-    let routed = choose(&app.engine, &app.snapshots, &app.config.routing.policy, &request, &advice)?;
+    let routed = choose(&index, &app.snapshots, &app.config.routing.policy, &request, &advice)?;
     let task = &request.task.schema.name;
-    let Input::Features(features) = request.input else {
-        return Err(super::predict::no_text());
-    };
     let accepted_at = now_ms();
-    let card = routed.pool.card();
+    let card = routed.version.card();
     let entry = Entry {
         job_id: Entry::new_id(task),
         request_id,
@@ -71,7 +68,7 @@ pub(super) async fn hand_in(
         decision: routed.decision,
         accepted_at,
         deadline_at: request.deadline_ms.map(|ms| accepted_at.saturating_add(ms)),
-        features,
+        input: request.input,
     };
     match app.queue.enqueue(&entry).await? {
         Enqueued::Accepted(depths) => app.snapshots.set_depths(task, &depths),

@@ -9,8 +9,6 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, response::Result};
 use serde::Serialize;
-use shared::problem::ErrorCode;
-use shared::reading::Input;
 
 use super::body;
 use super::error::ApiError;
@@ -46,25 +44,19 @@ pub(super) async fn predict(
 ) -> Result<Response, ApiError> {
     let started = Instant::now();
     let bytes = body::read(&app.config.http, &map, body).await?;
-    let mut request = shared::reading::parse(&bytes, app.engine.catalog())?;
-    let Input::Features(features) = std::mem::replace(&mut request.input, Input::Features(vec![])) else {
-        return Err(no_text());
-    };
+    let index = app.engine.index();
+    let request = shared::reading::parse(&bytes, &index.catalog)?;
     let advice = Advice::from_headers(&map);
-    let routed = choose(&app.engine, &app.snapshots, &app.config.routing.policy, &request, &advice)?;
+    let routed = choose(&index, &app.snapshots, &app.config.routing.policy, &request, &advice)?;
     let task = request.task.schema.name.as_str();
 
     let longest = app.config.http.predict_timeout;
     let wait = request.deadline_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest));
     let counted = app.snapshots.begin_synchronous(task, &routed.lane);
-    let answer = tokio::time::timeout(wait.saturating_sub(started.elapsed()), routed.pool.predict(features)).await;
+    let answer = routed.version.predict(&request.input, Some(started + wait)).await?;
     drop(counted);
-    let answer = answer.map_err(|_| {
-        let detail = format!("no answer within {} ms; the reading waited for the model", wait.as_millis());
-        ApiError::new(ErrorCode::DeadlineExceeded, detail)
-    })??;
 
-    let card = routed.pool.card();
+    let card = routed.version.card();
     let prediction = Prediction {
         request_id: &request_id,
         task,
@@ -83,11 +75,6 @@ pub(super) async fn predict(
     let applied = Applied { task: task.to_owned(), decision: Some(routed.decision), job_id: None };
     response.extensions_mut().insert(applied);
     Ok(response)
-}
-
-/// No task with a text gets past the loading of its models yet: they take floats.
-pub(super) fn no_text() -> ApiError {
-    ApiError::new(ErrorCode::ModelFailed, "the models of this service take numbers, not texts")
 }
 
 /// Milliseconds to the microsecond: more digits would be noise.

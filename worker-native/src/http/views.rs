@@ -127,8 +127,7 @@ pub(super) async fn catalog(State(app): State<App>, map: HeaderMap) -> Response 
     let tag = format!("\"{}\"", catalog.etag);
     let known = map.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let same = known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag || one.trim() == "*"));
-    let mut response =
-        if same { StatusCode::NOT_MODIFIED.into_response() } else { Json(catalog.as_ref()).into_response() };
+    let mut response = if same { StatusCode::NOT_MODIFIED.into_response() } else { Json(&*catalog).into_response() };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         response.headers_mut().insert(ETAG, tag);
     }

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use shared::reading::Input;
+
 use crate::engine::Answer;
 use crate::routing::DecisionRecord;
 
-/// A job as it is stored: the facts in JSON, the features beside them as little-endian floats.
+/// A job as it is stored: the facts in JSON, the numbers beside them as little-endian floats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// `<task>.<uuid>`, so that a job's keys can be told from its id alone.
@@ -33,9 +35,30 @@ pub struct Entry {
     pub accepted_at: u64,
     /// When its answer stops being wanted, in Unix milliseconds.
     pub deadline_at: Option<u64>,
-    /// The reading; stored beside the JSON.
-    #[serde(skip)]
-    pub features: Vec<f32>,
+    /// The reading: numbers are stored beside the JSON, a text in it.
+    #[serde(rename = "text", default = "no_features", with = "stored_text")]
+    pub input: Input,
+}
+
+const fn no_features() -> Input {
+    Input::Features(Vec::new())
+}
+
+mod stored_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use shared::reading::Input;
+
+    pub(super) fn serialize<S: Serializer>(input: &Input, serializer: S) -> Result<S::Ok, S::Error> {
+        match input {
+            Input::Features(_) => None,
+            Input::Text(text) => Some(text),
+        }
+        .serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Input, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map_or_else(super::no_features, Input::Text))
+    }
 }
 
 impl Entry {
@@ -52,7 +75,10 @@ impl Entry {
     }
 
     pub(super) fn feature_bytes(&self) -> Vec<u8> {
-        self.features.iter().flat_map(|value| value.to_le_bytes()).collect()
+        match &self.input {
+            Input::Features(features) => features.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Input::Text(_) => vec![],
+        }
     }
 
     pub(super) fn from_parts(json: &[u8], features: &[u8]) -> Result<Self, String> {
@@ -61,7 +87,9 @@ impl Entry {
         if !rest.is_empty() {
             return Err(format!("{} bytes are no whole number of floats", features.len()));
         }
-        entry.features = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if let Input::Features(features) = &mut entry.input {
+            features.extend(values.iter().map(|bytes| f32::from_le_bytes(*bytes)));
+        }
         Ok(entry)
     }
 }
@@ -181,12 +209,16 @@ mod tests {
             decision: DecisionRecord::default(),
             accepted_at: 1,
             deadline_at: None,
-            features: vec![0.1, -0.0, f32::MIN_POSITIVE],
+            input: Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE]),
         };
         let json = serde_json::to_vec(&entry).unwrap();
         let back = Entry::from_parts(&json, &entry.feature_bytes()).unwrap();
         assert_eq!(back, entry);
-        assert_eq!(back.features[1].to_bits(), (-0.0f32).to_bits());
+        assert!(matches!(&back.input, Input::Features(features) if features[1].to_bits() == (-0.0f32).to_bits()));
+        let text = Entry { input: Input::Text("é \" \n".to_owned()), ..entry };
+        let json = serde_json::to_vec(&text).unwrap();
+        assert_eq!(Entry::from_parts(&json, &text.feature_bytes()).unwrap(), text);
+        let entry = text;
         assert_eq!(Entry::task_of(&entry.job_id), Some("pump-anomaly"));
         assert!(Entry::from_parts(&json, &[0; 5]).is_err());
         assert!(Entry::from_parts(b"{}", &[]).is_err());

@@ -41,7 +41,9 @@ pub async fn run(app: App, shutdown: CancellationToken) {
 /// # Errors
 /// [`QueueError`] at the first task that cannot be read.
 pub async fn refresh(app: &App) -> Result<(), QueueError> {
-    for task in &app.engine.catalog().tasks {
+    let index = app.engine.index();
+    app.snapshots.sync(&index.catalog);
+    for task in &index.catalog.tasks {
         refresh_task(app, task).await?;
     }
     Ok(())
@@ -58,14 +60,14 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
     let service: BTreeMap<String, String> = app.queue.facts(name, SERVICE).await?.into_iter().collect();
     for tier in &task.schema.tiers {
         let Some(model) = task.model_of_tier(tier) else { continue };
-        let own = app.engine.pool(name, &model.name, model.default_version);
-        let service_us =
-            service.get(tier).and_then(|text| text.parse().ok()).or_else(|| own.map(|pool| pool.service_us()));
-        let trained = own.and_then(|pool| pool.card().training_accuracy);
+        let own = app.engine.version(name, &model.name, model.default_version);
+        let measured = own.as_ref().and_then(|version| version.service_us());
+        let service_us = service.get(tier).and_then(|text| text.parse().ok()).or(measured);
+        let trained = own.and_then(|version| version.card().training_accuracy);
         let accuracy = pinned.get(&model.name).and_then(|text| text.parse().ok()).or(trained);
         app.snapshots.set_facts(name, tier, service_us, accuracy);
-        if let Some(pool) = own.filter(|_| app.config.role.consumes()) {
-            let measured = pool.service_us().to_string();
+        if let Some(measured) = measured.filter(|_| app.config.role.consumes()) {
+            let measured = measured.to_string();
             // Told only when it changed: this runs four times a second.
             if service.get(tier) != Some(&measured) {
                 app.queue.set_fact(name, SERVICE, tier, Some(&measured)).await?;

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
 
 use shared::catalog::Catalog;
 use shared::snapshot::{Snapshot, TaskLoad, TierLoad};
@@ -17,14 +19,14 @@ use crate::queue::Depths;
 pub struct Snapshots {
     boot: u64,
     seq: AtomicU64,
-    tasks: BTreeMap<String, Vec<Tier>>,
+    tasks: ArcSwap<BTreeMap<String, Arc<[Tier]>>>,
 }
 
 #[derive(Debug)]
 struct Tier {
     name: String,
     // Readings of `/predict` that wait or run in this process: they load the same workers.
-    synchronous: AtomicU32,
+    synchronous: Arc<AtomicU32>,
     known: Mutex<Known>,
 }
 
@@ -44,11 +46,11 @@ impl Tier {
 
 /// Counts one synchronous reading in for as long as it lives.
 #[derive(Debug)]
-pub struct SynchronousGuard<'a>(Option<&'a AtomicU32>);
+pub struct SynchronousGuard(Option<Arc<AtomicU32>>);
 
-impl Drop for SynchronousGuard<'_> {
+impl Drop for SynchronousGuard {
     fn drop(&mut self) {
-        if let Some(count) = self.0 {
+        if let Some(count) = &self.0 {
             count.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -60,26 +62,45 @@ impl Snapshots {
     /// `boot` names this run of the process; another run must have another number.
     #[must_use]
     pub fn new(catalog: &Catalog, boot: u64) -> Self {
-        let tier = |name: &String| Tier {
-            name: name.clone(),
-            synchronous: AtomicU32::new(0),
-            known: Mutex::new(Known::default()),
-        };
-        let tasks = catalog
-            .tasks
-            .iter()
-            .map(|task| (task.schema.name.clone(), task.schema.tiers.iter().map(tier).collect()))
-            .collect();
-        Self { boot, seq: AtomicU64::new(0), tasks }
+        let snapshots = Self { boot, seq: AtomicU64::new(0), tasks: ArcSwap::default() };
+        snapshots.sync(catalog);
+        snapshots
     }
 
-    fn tiers(&self, task: &str) -> &[Tier] {
-        self.tasks.get(task).map_or(&[], Vec::as_slice)
+    /// Takes in which tasks and tiers there are; what stays keeps what is known of it.
+    pub fn sync(&self, catalog: &Catalog) {
+        let before = self.tasks.load();
+        let same = before.len() == catalog.tasks.len()
+            && catalog.tasks.iter().all(|task| {
+                let tiers = before.get(&task.schema.name);
+                tiers.is_some_and(|tiers| tiers.iter().map(|tier| &tier.name).eq(&task.schema.tiers))
+            });
+        if same {
+            return;
+        }
+        let tier = |task: &str, name: &String| {
+            let kept = self
+                .tiers(task)
+                .iter()
+                .find(|tier| tier.name == *name)
+                .map(|tier| (*tier.known(), Arc::clone(&tier.synchronous)));
+            let (known, synchronous) = kept.unwrap_or_default();
+            Tier { name: name.clone(), synchronous, known: Mutex::new(known) }
+        };
+        let tasks = catalog.tasks.iter().map(|task| {
+            let task = &task.schema;
+            (task.name.clone(), task.tiers.iter().map(|name| tier(&task.name, name)).collect())
+        });
+        self.tasks.store(Arc::new(tasks.collect()));
+    }
+
+    fn tiers(&self, task: &str) -> Arc<[Tier]> {
+        self.tasks.load().get(task).map_or_else(|| Arc::from([]), Arc::clone)
     }
 
     /// Takes in a task's backlog; a tier that is not listed has none.
     pub fn set_depths(&self, task: &str, depths: &Depths) {
-        for tier in self.tiers(task) {
+        for tier in self.tiers(task).iter() {
             tier.known().queued = depths.get(&tier.name).copied().unwrap_or(0);
         }
     }
@@ -95,9 +116,10 @@ impl Snapshots {
 
     /// Counts one synchronous reading until the guard is dropped.
     #[must_use]
-    pub fn begin_synchronous(&self, task: &str, tier: &str) -> SynchronousGuard<'_> {
-        let count = self.tiers(task).iter().find(|candidate| candidate.name == tier).map(|tier| &tier.synchronous);
-        if let Some(count) = count {
+    pub fn begin_synchronous(&self, task: &str, tier: &str) -> SynchronousGuard {
+        let count =
+            self.tiers(task).iter().find(|candidate| candidate.name == tier).map(|tier| Arc::clone(&tier.synchronous));
+        if let Some(count) = &count {
             count.fetch_add(1, Ordering::Relaxed);
         }
         SynchronousGuard(count)
@@ -106,7 +128,8 @@ impl Snapshots {
     /// Load and accuracy of one task, now.
     #[must_use]
     pub fn load(&self, task: &str) -> TaskLoad {
-        let tiers = self.tiers(task).iter().map(|tier| {
+        let tiers = self.tiers(task);
+        let tiers = tiers.iter().map(|tier| {
             let known = *tier.known();
             TierLoad {
                 tier: tier.name.clone(),
@@ -122,9 +145,10 @@ impl Snapshots {
     #[must_use]
     pub fn take(&self, task: Option<&str>, now_ms: u64) -> Snapshot {
         let seq = self.seq.fetch_add(1, Ordering::Relaxed) + 1;
-        let tasks = match task.filter(|task| self.tasks.contains_key(*task)) {
+        let known = self.tasks.load();
+        let tasks = match task.filter(|task| known.contains_key(*task)) {
             Some(task) => vec![self.load(task)],
-            None => self.tasks.keys().map(|task| self.load(task)).collect(),
+            None => known.keys().map(|task| self.load(task)).collect(),
         };
         Snapshot { boot: self.boot, seq, at: now_ms, tasks }
     }

@@ -32,7 +32,7 @@ fn entry(lane: &str) -> Entry {
         decision: DecisionRecord::default(),
         accepted_at: 1,
         deadline_at: None,
-        features: vec![1.5, -2.5],
+        input: shared::reading::Input::Features(vec![1.5, -2.5]),
     }
 }
 

@@ -1,0 +1,269 @@
+//! From a version's file to a pool that serves: validate, warm up, choose.
+//!
+//! Loading proves what serving relies on: the file is whole, takes what the task gives, has the
+//! promised outputs, its first axis is the batch. The timing chooses the backend, the largest batch
+//! and the lane. Blocking: call it off the async runtime's threads.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use shared::catalog::ModelType;
+use tokio_util::task::TaskTracker;
+
+use super::answer::Card;
+use super::backend::{Backend, Runner};
+use super::batcher::Batcher;
+use super::explain::Profile;
+use super::pool::{Pool, WarmUp};
+use super::repository::{BackendChoice, Kind, ModelFolder, Output, TaskFolder, VersionFacts};
+use super::runtime::{Columns, OrtBackend, Provider, Runtime, SessionOptions, Source, check_reading_input};
+use super::stats::Stats;
+use super::tensor::Signature;
+use super::warm_up::{Samples, Timing, tensors, warm_up};
+use crate::config::ModelsConfig;
+
+/// A batch that takes longer would hold a runtime thread from its other work.
+const FAST_LANE_LIMIT: Duration = Duration::from_micros(250);
+/// A file that large gets one session where nobody says otherwise: each has its own copy of the weights.
+const LARGE_FILE: usize = 50 << 20;
+
+/// Everything that makes a version what it is; two equal ones need no reload.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Spec {
+    pub(super) task: String,
+    pub(super) kind: Kind,
+    pub(super) model: String,
+    pub(super) version: u32,
+    tier: Option<String>,
+    model_type: Option<ModelType>,
+    output: Option<Output>,
+    backend: BackendChoice,
+    provider: Provider,
+    sessions: Option<usize>,
+    intra_threads: usize,
+    max_batch: Option<usize>,
+    facts: VersionFacts,
+    file: PathBuf,
+    profile: PathBuf,
+}
+
+impl Spec {
+    pub(super) fn new(task: &TaskFolder, model: &ModelFolder, version: u32, facts: &VersionFacts) -> Self {
+        Self {
+            task: task.name.clone(),
+            kind: task.kind.clone(),
+            model: model.name.clone(),
+            version,
+            tier: model.tier.clone(),
+            model_type: model.model_type,
+            output: model.output.clone(),
+            backend: model.backend,
+            provider: model.provider,
+            sessions: model.sessions,
+            intra_threads: model.intra_threads.unwrap_or(1),
+            max_batch: model.max_batch,
+            facts: facts.clone(),
+            file: model.file(version),
+            profile: model.profile(version),
+        }
+    }
+
+    /// `task.model v1`, for people.
+    pub(super) fn label(&self) -> String {
+        format!("{}.{} v{}", self.task, self.model, self.version)
+    }
+
+    /// What is known of the version before it is loaded.
+    pub(super) fn card(&self) -> Result<Card, String> {
+        let schema = match &self.kind {
+            Kind::Reading(schema) => Some(schema),
+            Kind::Forecast(_) | Kind::Generation(_) | Kind::Tensor => None,
+        };
+        let fields = schema.map(|schema| schema.fields.clone()).unwrap_or_default();
+        let profile = if schema.is_some() { Profile::read(&self.profile, &fields)? } else { None };
+        let unit = match &self.kind {
+            Kind::Reading(schema) => schema.target.as_ref().map(|target| target.unit.clone()),
+            Kind::Forecast(forecast) => Some(forecast.unit.clone()),
+            Kind::Generation(_) | Kind::Tensor => None,
+        };
+        Ok(Card {
+            task: self.task.clone(),
+            model: self.model.clone(),
+            version: self.version,
+            tier: self.tier.clone(),
+            model_type: self.model_type,
+            training_accuracy: self.facts.accuracy,
+            sha256: self.facts.sha256.clone(),
+            output: self.output.clone(),
+            classes: schema.map(|schema| schema.classes.clone()).unwrap_or_default(),
+            normal: schema.map(|schema| schema.normal.clone()).unwrap_or_default(),
+            unit: unit.unwrap_or_default(),
+            fields: fields.into(),
+            profile: profile.map(Arc::new),
+            columns: self.columns(),
+        })
+    }
+
+    /// Numbers of a row before the contributions.
+    fn columns(&self) -> usize {
+        match (&self.output, &self.kind) {
+            (Some(Output::Probabilities { .. }), Kind::Reading(schema)) => schema.classes.len(),
+            (Some(Output::Logits { .. }), Kind::Generation(generation)) => generation.alphabet.len(),
+            (Some(_), _) => 1,
+            (None, _) => 0,
+        }
+    }
+}
+
+/// A backend that has shown what it can, its first runner, and how fast that was.
+type Warm = (Arc<dyn Backend>, Box<dyn Runner>, Timing);
+
+/// What all loads share.
+#[derive(Debug)]
+pub(super) struct Loader {
+    pub(super) config: ModelsConfig,
+    pub(super) runtime: Runtime,
+    pub(super) tasks: TaskTracker,
+}
+
+impl Loader {
+    /// Loads one version.
+    ///
+    /// # Errors
+    /// What is wrong with it and how to mend it.
+    pub(super) fn load(&self, spec: &Spec, card: Arc<Card>) -> Result<Pool, String> {
+        let started = Instant::now();
+        let bytes = Arc::new(read_checked(&spec.file, &spec.facts.sha256)?);
+        let sessions = spec.sessions.unwrap_or(if bytes.len() > LARGE_FILE { 1 } else { self.config.sessions });
+        let options = SessionOptions { intra_threads: spec.intra_threads, provider: spec.provider };
+        let source = Source { file: spec.file.clone(), sha256: spec.facts.sha256.clone() };
+        let ort = self.runtime.backend(Arc::clone(&bytes), source, options)?;
+        check_outputs(spec, &ort.signature)?;
+        let (backend, first, timing) = if let Kind::Tensor = spec.kind {
+            self.warm_up_tensors(spec, ort)?
+        } else {
+            self.warm_up_rows(spec, ort, &bytes)?
+        };
+        let own_threads = timing.largest > FAST_LANE_LIMIT;
+        let mut runners = vec![first];
+        while runners.len() < sessions {
+            runners.push(backend.open()?);
+        }
+        backend.release();
+        let stats = Arc::new(Stats::new(timing.max_batch, timing.single));
+        let pool = Pool {
+            name: spec.label(),
+            card,
+            signature: Arc::new(backend.signature().clone()),
+            batcher: Batcher::new(self.config.max_waiting, timing.max_batch, Arc::clone(&stats)),
+            backend,
+            stats,
+            workers: sessions,
+            watches: Mutex::default(),
+            tasks: self.tasks.clone(),
+            warm_up: WarmUp {
+                load_ms: millis(started.elapsed()),
+                single_us: millis(timing.single) * 1_000.0,
+                largest_us: millis(timing.largest) * 1_000.0,
+                max_batch: timing.max_batch,
+                own_threads,
+            },
+        };
+        pool.start(runners)?;
+        Ok(pool)
+    }
+
+    fn warm_up_rows(
+        &self,
+        spec: &Spec,
+        ort: OrtBackend,
+        _bytes: &[u8],
+    ) -> Result<Warm, String> {
+        let fixed = ort.fixed_rows();
+        let cap = fixed.or(spec.max_batch).unwrap_or(self.config.max_batch).max(1);
+        let samples = Samples::of(&spec.kind, cap).ok_or("a tensor task has no readings to try")?;
+        let fixed = fixed.or(spec.max_batch);
+        let ort = ort.with_columns(columns(spec));
+        let mut runner = ort.open()?;
+        let timing = warm_up(runner.as_mut(), &samples, cap, fixed)?;
+        if spec.backend == BackendChoice::Native {
+            return Err("backend = \"native\": the native kernel cannot run it".to_owned());
+        }
+        Ok((Arc::new(ort.with_max_batch(timing.max_batch)), runner, timing))
+    }
+
+    /// A model that takes any tensors: tried with zeros, which it may refuse; what it shows then is not relied on.
+    fn warm_up_tensors(
+        &self,
+        spec: &Spec,
+        ort: OrtBackend,
+    ) -> Result<Warm, String> {
+        let mut runner = ort.open()?;
+        let cap = spec.max_batch.unwrap_or(self.config.max_batch).max(1);
+        let batched = ort.signature.max_batch > 0;
+        let (max_batch, timing) =
+            tensors::try_out(runner.as_mut(), &ort.signature, batched.then_some(cap), &spec.label());
+        Ok((Arc::new(ort.with_max_batch(max_batch)), runner, timing))
+    }
+}
+
+/// The outputs that make up a reading's row.
+fn columns(spec: &Spec) -> Columns {
+    let mut columns = Vec::new();
+    if let Some(output) = &spec.output {
+        columns.push((output.name().to_owned(), spec.columns()));
+        if let (Some(name), Kind::Reading(schema)) = (output.contributions(), &spec.kind) {
+            columns.push((name.to_owned(), schema.width()));
+        }
+    }
+    Columns(columns)
+}
+
+/// Has the file what the task and the model say of it?
+fn check_outputs(spec: &Spec, signature: &Signature) -> Result<(), String> {
+    let (width, text) = match &spec.kind {
+        Kind::Tensor => return Ok(()),
+        Kind::Reading(schema) => (schema.width(), schema.text_field().is_some()),
+        Kind::Forecast(forecast) => (forecast.window, false),
+        Kind::Generation(generation) => (generation.window, false),
+    };
+    check_reading_input(signature, width, text)?;
+    for (name, width) in &columns(spec).0 {
+        let Some(output) = signature.outputs.iter().find(|output| output.name == *name) else {
+            let names: Vec<&str> = signature.outputs.iter().map(|output| output.name.as_str()).collect();
+            return Err(format!(
+                "it has no output `{name}`, which model.toml names; its outputs: {}",
+                names.join(", ")
+            ));
+        };
+        let columns = output.shape.get(1).copied().unwrap_or(1);
+        if columns > 0 && usize::try_from(columns) != Ok(*width) {
+            return Err(format!("its output `{name}` is {}, {width} numbers a row are wanted", output.describe()));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+/// The SHA-256 of some bytes, in lower-case hex.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a whole file and checks its SHA-256.
+pub(super) fn read_checked(path: &std::path::Path, sha256: &str) -> Result<Vec<u8>, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let found = sha256_hex(&bytes);
+    if found != sha256 {
+        return Err(format!(
+            "{}: its sha256 is {found}, model.toml says {sha256}: the file was changed or is not whole",
+            path.display()
+        ));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,227 @@
+//! The repository as it is now, taken in while requests are served.
+//!
+//! A changed version is loaded beside the old one and takes its place when it is warm; the old
+//! one answers what waits for it and goes. What fails to load leaves the old one where it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Engine;
+use super::index::{Index, Model, NotFound, Task, catalog};
+use super::loader::Spec;
+use super::repository::{ModelFolder, Repository, TaskFolder};
+use super::version::ModelVersion;
+
+/// What a look at the repository changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Reloaded {
+    /// Versions that are new or were replaced.
+    pub loaded: Vec<String>,
+    /// Versions that are gone.
+    pub removed: Vec<String>,
+    /// Versions that stayed as they were.
+    pub unchanged: usize,
+    /// Everything that is wrong with the repository.
+    pub faults: Vec<String>,
+}
+
+impl Engine {
+    /// Looks at the repository again and takes in what changed.
+    pub async fn reload(&self) -> Reloaded {
+        let dir = self.loader.config.dir.clone();
+        match tokio::task::spawn_blocking(move || Repository::read(&dir)).await {
+            Ok(repository) => self.take_in(repository).await,
+            Err(error) => Reloaded { faults: vec![error.to_string()], ..Reloaded::default() },
+        }
+    }
+
+    pub(super) async fn take_in(&self, repository: Repository) -> Reloaded {
+        let _alone = self.reloading.lock().await;
+        let old = self.index();
+        let mut report = Reloaded { faults: repository.faults, ..Reloaded::default() };
+        let mut tasks = BTreeMap::new();
+        for folder in repository.tasks {
+            let mut models = BTreeMap::new();
+            for model in &folder.models {
+                if let Some(taken) = self.take_in_model(&old, &folder, model, &mut report).await {
+                    models.insert(model.name.clone(), taken);
+                }
+            }
+            if !models.is_empty() {
+                tasks.insert(folder.name.clone(), Task { folder: Arc::new(folder), models });
+            }
+        }
+        keep_faulty(&old, &mut tasks, &self.loader.config.dir);
+        let default_task = self.loader.config.default_task.as_deref();
+        if let Some(name) = default_task.filter(|name| !tasks.contains_key(*name)) {
+            report.faults.push(format!("DEFAULT_TASK={name}: there is no such task"));
+        }
+        let catalog = Arc::new(catalog(&tasks, default_task));
+        let new = Arc::new(Index { tasks, catalog, faults: report.faults.clone() });
+        self.index.store(Arc::clone(&new));
+        self.retire(&old, &new, &mut report);
+        for fault in &report.faults {
+            tracing::error!(fault, "the model repository has a fault");
+        }
+        if !report.loaded.is_empty() || !report.removed.is_empty() || old.catalog.etag != new.catalog.etag {
+            self.changes.send_modify(|changes| *changes += 1);
+        }
+        report
+    }
+
+    async fn take_in_model(
+        &self,
+        old: &Index,
+        folder: &TaskFolder,
+        model: &ModelFolder,
+        report: &mut Reloaded,
+    ) -> Option<Model> {
+        let mut versions = BTreeMap::new();
+        for (version, facts) in &model.versions {
+            let spec = Spec::new(folder, model, *version, facts);
+            let before = old.version(&folder.name, &model.name, *version);
+            if let Some(same) = before.filter(|before| before.spec == spec && !before.has_failed()) {
+                report.unchanged += 1;
+                versions.insert(*version, Arc::clone(same));
+                continue;
+            }
+            let label = spec.label();
+            match self.bring_up(spec, before).await {
+                Ok(taken) => {
+                    report.loaded.push(label);
+                    versions.insert(*version, taken);
+                }
+                Err(fault) => {
+                    // The old one goes on; without one the version is not there.
+                    let stays = before.map_or("", |_| "; the version before it goes on serving");
+                    report.faults.push(format!("{fault}{stays}"));
+                    versions.extend(before.map(|before| (*version, Arc::clone(before))));
+                }
+            }
+        }
+        let wanted = self.loader.config.default_version.filter(|version| model.versions.contains_key(version));
+        let wanted = wanted.unwrap_or(model.default_version);
+        let default_version = match versions.get(&wanted) {
+            Some(_) => wanted,
+            // Any version is better than none: the newest that can be served.
+            None => {
+                let (newest, _) = versions.last_key_value()?;
+                let name = format!("{}.{}", folder.name, model.name);
+                report.faults.push(format!("{name}: its default version cannot be served, version {newest} answers"));
+                *newest
+            }
+        };
+        Some(Model { folder: Arc::new(model.clone()), default_version, versions })
+    }
+
+    /// Makes a version, and loads it where it is to be in memory.
+    async fn bring_up(&self, spec: Spec, before: Option<&Arc<ModelVersion>>) -> Result<Arc<ModelVersion>, String> {
+        let label = spec.label();
+        let version = ModelVersion::new(spec, Arc::clone(&self.loader)).map_err(|fault| format!("{label}: {fault}"))?;
+        if self.loader.config.load_all || before.is_some_and(|before| before.is_ready()) {
+            version.load().await?;
+        }
+        Ok(Arc::new(version))
+    }
+
+    /// Lets go of what the new index no longer has.
+    fn retire(&self, old: &Index, new: &Index, report: &mut Reloaded) {
+        for gone in old.versions() {
+            let spec = &gone.spec;
+            match new.version(&spec.task, &spec.model, spec.version) {
+                Some(stays) if Arc::ptr_eq(stays, gone) => {}
+                Some(successor) => gone.hand_over(successor),
+                None => {
+                    report.removed.push(spec.label());
+                    gone.unload(true, "it is no longer in the model repository");
+                }
+            }
+        }
+    }
+
+    /// Looks at the repository again and loads all versions of a model, or the one named.
+    ///
+    /// # Errors
+    /// What is wrong, for the caller; `None` where there is no such model.
+    pub async fn load_public(&self, name: &str, version: Option<u32>) -> Result<(), LoadError> {
+        let report = self.reload().await;
+        let index = self.index();
+        let found = match index.find(name) {
+            Ok((_, model)) => model,
+            // It may be there and faulty: then the fault is the answer.
+            Err(NotFound::Unknown) if report.faults.iter().any(|fault| mentions(fault, name)) => {
+                return Err(LoadError::Failed(faults_of(&report.faults, name)));
+            }
+            Err(error) => return Err(LoadError::NotFound(error)),
+        };
+        let wanted = |number: &u32| version.is_none_or(|version| version == *number);
+        let mut any = false;
+        for (_, one) in found.versions.iter().filter(|(number, _)| wanted(number)) {
+            any = true;
+            one.load().await.map_err(LoadError::Failed)?;
+        }
+        let faults = faults_of(&report.faults, name);
+        if !faults.is_empty() {
+            return Err(LoadError::Failed(faults));
+        }
+        self.changes.send_modify(|changes| *changes += 1);
+        if any { Ok(()) } else { Err(LoadError::NotFound(NotFound::Version(found.versions.keys().copied().collect()))) }
+    }
+
+    /// Takes all versions of a model from memory, or the one named; they come back by [`Engine::load_public`] only.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub fn unload_public(&self, name: &str, version: Option<u32>) -> Result<(), NotFound> {
+        let index = self.index();
+        let (_, model) = index.find(name)?;
+        if let Some(version) = version.filter(|version| !model.versions.contains_key(version)) {
+            tracing::debug!(name, version, "an unknown version was to be unloaded");
+            return Err(NotFound::Version(model.versions.keys().copied().collect()));
+        }
+        for (_, one) in model.versions.iter().filter(|(number, _)| version.is_none_or(|version| version == **number)) {
+            one.unload(true, "it was unloaded; POST /models/{name}/load brings it back");
+        }
+        self.changes.send_modify(|changes| *changes += 1);
+        Ok(())
+    }
+}
+
+/// Why a model was not loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadError {
+    /// There is no such model or version.
+    NotFound(NotFound),
+    /// It is there and cannot be used.
+    Failed(String),
+}
+
+/// Does a fault speak of a model, by its public name or its folder's path?
+fn mentions(fault: &str, name: &str) -> bool {
+    fault.contains(&format!("{name} ")) || fault.contains(&format!("/{}/", name.replace('.', "/")))
+}
+
+fn faults_of(faults: &[String], name: &str) -> String {
+    let own: Vec<&str> = faults.iter().filter(|fault| mentions(fault, name)).map(String::as_str).collect();
+    own.join("; ")
+}
+
+/// A task or model whose files turned faulty goes on as it was, for as long as its folder is there.
+fn keep_faulty(old: &Index, tasks: &mut BTreeMap<String, Task>, dir: &std::path::Path) {
+    for (name, before) in &old.tasks {
+        if !dir.join(name).join("task.toml").is_file() {
+            continue;
+        }
+        let Some(task) = tasks.get_mut(name) else {
+            tasks.insert(name.clone(), before.clone());
+            continue;
+        };
+        for (model, before) in &before.models {
+            if !task.models.contains_key(model) && dir.join(name).join(model).join("model.toml").is_file() {
+                task.models.insert(model.clone(), before.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! One version of one model, whether it is loaded or not: the handle that requests hold.
+//!
+//! Owns its state and the swap of its pool. A request that meets a pool in the moment it closes
+//! goes on to the pool that follows; a version that loads by itself is loaded once, however many
+//! ask for it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use serde::Serialize;
+use shared::reading;
+
+use super::answer::{Answer, Card};
+use super::batcher::{Input, Output};
+use super::loader::{Loader, Spec};
+use super::pool::{NotRun, Pool, PoolError};
+use super::tensor::{Signature, Tensor};
+use crate::clock::now_ms;
+
+/// Times that a request may meet a closing pool: more than one reload in the life of a request is odd, forty a fault.
+const MOST_SWAPS: usize = 40;
+
+/// What a version is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VersionState {
+    /// Not in memory.
+    Unloaded,
+    /// Being loaded.
+    Loading,
+    /// Serving.
+    Ready,
+    /// Could not be loaded.
+    Failed,
+}
+
+/// State and the reason for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StateView {
+    /// What it is doing.
+    pub state: VersionState,
+    /// Why, where that is worth a word.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
+/// One version of one model.
+#[derive(Debug)]
+pub struct ModelVersion {
+    pub(super) spec: Spec,
+    card: Arc<Card>,
+    pool: ArcSwapOption<Pool>,
+    // The one that took its place in the index: requests that still hold this one go on there.
+    successor: ArcSwapOption<ModelVersion>,
+    state: Mutex<StateView>,
+    // Taken by an operator: it does not come back by itself.
+    withdrawn: std::sync::atomic::AtomicBool,
+    loading: tokio::sync::Mutex<()>,
+    loader: Arc<Loader>,
+    last_used_ms: AtomicU64,
+}
+
+impl ModelVersion {
+    pub(super) fn new(spec: Spec, loader: Arc<Loader>) -> Result<Self, String> {
+        let card = Arc::new(spec.card()?);
+        let state = Mutex::new(StateView { state: VersionState::Unloaded, reason: String::new() });
+        Ok(Self {
+            spec,
+            card,
+            pool: ArcSwapOption::empty(),
+            successor: ArcSwapOption::empty(),
+            state,
+            withdrawn: false.into(),
+            loading: tokio::sync::Mutex::default(),
+            loader,
+            last_used_ms: AtomicU64::new(now_ms()),
+        })
+    }
+
+    /// Which model this is and how its output reads.
+    #[must_use]
+    pub const fn card(&self) -> &Arc<Card> {
+        &self.card
+    }
+
+    /// What it is doing, and why.
+    #[must_use]
+    pub fn state(&self) -> StateView {
+        self.state_mut().clone()
+    }
+
+    fn state_mut(&self) -> MutexGuard<'_, StateView> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_state(&self, state: VersionState, reason: impl Into<String>) {
+        *self.state_mut() = StateView { state, reason: reason.into() };
+    }
+
+    /// Is it in memory and serving?
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.pool.load().as_ref().is_some_and(|pool| pool.is_alive())
+    }
+
+    /// Would a request sent now be run, if need be after loading?
+    #[must_use]
+    pub fn is_servable(&self) -> bool {
+        self.is_ready() || (self.loads_by_itself() && self.state().state != VersionState::Failed)
+    }
+
+    fn loads_by_itself(&self) -> bool {
+        !self.loader.config.load_all && !self.withdrawn.load(Ordering::Relaxed)
+    }
+
+    /// The pool, where it is loaded.
+    #[must_use]
+    pub fn pool(&self) -> Option<Arc<Pool>> {
+        self.pool.load_full()
+    }
+
+    /// What the file takes and gives; none while it is not loaded.
+    #[must_use]
+    pub fn signature(&self) -> Option<Arc<Signature>> {
+        self.pool().map(|pool| Arc::clone(pool.signature()))
+    }
+
+    /// Microseconds of one worker for each reading; none while it is not loaded.
+    #[must_use]
+    pub fn service_us(&self) -> Option<u32> {
+        self.pool.load().as_ref().map(|pool| pool.service_us())
+    }
+
+    /// The pool, loaded first where the version loads by itself; many that ask wait for one load.
+    ///
+    /// # Errors
+    /// [`PoolError::Unavailable`].
+    pub async fn acquire(&self) -> Result<Arc<Pool>, PoolError> {
+        if let Some(pool) = self.pool() {
+            return Ok(pool);
+        }
+        if let Some(successor) = self.successor.load_full() {
+            return Box::pin(successor.acquire()).await;
+        }
+        if !self.loads_by_itself() {
+            return Err(self.unavailable());
+        }
+        let _alone = self.loading.lock().await;
+        if let Some(pool) = self.pool() {
+            return Ok(pool);
+        }
+        // A file that failed a moment ago fails again: it is tried anew when the repository changes.
+        if self.state().state == VersionState::Failed {
+            return Err(self.unavailable());
+        }
+        self.load_alone().await.map_err(|_| self.unavailable())?;
+        self.pool().ok_or_else(|| self.unavailable())
+    }
+
+    fn unavailable(&self) -> PoolError {
+        let StateView { state, reason } = self.state();
+        let label = self.spec.label();
+        PoolError::Unavailable(match state {
+            VersionState::Failed => format!("{label} cannot be loaded; GET /models says why"),
+            VersionState::Loading => format!("{label} is being loaded; try again"),
+            VersionState::Unloaded | VersionState::Ready if reason.is_empty() => format!("{label} is not loaded"),
+            VersionState::Unloaded | VersionState::Ready => format!("{label} is not loaded: {reason}"),
+        })
+    }
+
+    /// Loads it where it is not loaded; what an operator took away is back.
+    ///
+    /// # Errors
+    /// What is wrong with the version.
+    pub(super) async fn load(&self) -> Result<(), String> {
+        self.withdrawn.store(false, Ordering::Relaxed);
+        let _alone = self.loading.lock().await;
+        if self.pool.load().is_some() { Ok(()) } else { self.load_alone().await }
+    }
+
+    async fn load_alone(&self) -> Result<(), String> {
+        self.set_state(VersionState::Loading, "");
+        let (loader, spec, card) = (Arc::clone(&self.loader), self.spec.clone(), Arc::clone(&self.card));
+        // Loading blocks for as long as the model is large.
+        let loaded = tokio::task::spawn_blocking(move || loader.load(&spec, card)).await;
+        match loaded.map_err(|_| "loading it panicked; the log has the cause".to_owned()).and_then(|loaded| loaded) {
+            Ok(pool) => {
+                log_loaded(&self.spec, &pool);
+                self.last_used_ms.store(now_ms(), Ordering::Relaxed);
+                self.pool.store(Some(Arc::new(pool)));
+                self.set_state(VersionState::Ready, "");
+                Ok(())
+            }
+            Err(fault) => {
+                let fault = format!("{}: {fault}", self.spec.label());
+                tracing::error!(fault, "a model version cannot be loaded");
+                self.set_state(VersionState::Failed, fault.clone());
+                Err(fault)
+            }
+        }
+    }
+
+    /// Takes it from memory: what waits is still answered.
+    pub(super) fn unload(&self, withdrawn: bool, reason: &str) {
+        self.withdrawn.store(withdrawn, Ordering::Relaxed);
+        let gone = self.pool.swap(None);
+        self.set_state(VersionState::Unloaded, reason);
+        if let Some(pool) = gone {
+            pool.close();
+        }
+    }
+
+    /// Could it not be loaded?
+    pub(super) fn has_failed(&self) -> bool {
+        self.state().state == VersionState::Failed
+    }
+
+    /// Its successor is in the index; what waits here is still answered here.
+    pub(super) fn hand_over(&self, successor: &Arc<Self>) {
+        self.successor.store(Some(Arc::clone(successor)));
+        self.unload(false, "a newer file took its place");
+    }
+
+    /// Milliseconds since the last request.
+    pub(super) fn idle_ms(&self) -> u64 {
+        now_ms().saturating_sub(self.last_used_ms.load(Ordering::Relaxed))
+    }
+
+    /// Runs one validated reading.
+    ///
+    /// # Errors
+    /// [`PoolError`]; at the deadline at the latest.
+    pub async fn predict(&self, input: &reading::Input, deadline: Option<Instant>) -> Result<Answer, PoolError> {
+        let (row, card) = self.row(input.clone(), deadline).await?;
+        card.read(&row, input).map_err(PoolError::Failed)
+    }
+
+    /// Runs one validated reading; gives its row as the model said it, and the card that reads it: a newer file may
+    /// have taken this version's place meanwhile.
+    ///
+    /// # Errors
+    /// [`PoolError`]; at the deadline at the latest.
+    pub async fn row(
+        &self,
+        input: reading::Input,
+        deadline: Option<Instant>,
+    ) -> Result<(Vec<f32>, Arc<Card>), PoolError> {
+        let input = match input {
+            reading::Input::Features(values) => Input::Features { rows: 1, values },
+            reading::Input::Text(text) => Input::Texts(vec![text]),
+        };
+        match self.submit(input, deadline).await? {
+            (Output::Rows(row), card) => Ok((row, card)),
+            (Output::Tensors(_), _) => Err(PoolError::Failed("rows were wanted, tensors came".to_owned())),
+        }
+    }
+
+    /// Runs named tensors, in runs of at most a batch; gives all outputs.
+    ///
+    /// # Errors
+    /// [`PoolError`]; `Invalid` where they do not fit the model.
+    pub async fn infer(&self, tensors: Vec<Tensor>, deadline: Option<Instant>) -> Result<Vec<Tensor>, PoolError> {
+        let chunks = self.acquire().await?.chunks(tensors)?;
+        let runs = chunks.into_iter().map(|chunk| self.submit(chunk, deadline));
+        let mut joined: Vec<Tensor> = Vec::new();
+        for output in futures_util::future::join_all(runs).await {
+            let (Output::Tensors(part), _) = output? else {
+                return Err(PoolError::Failed("tensors were wanted, rows came".to_owned()));
+            };
+            if joined.is_empty() {
+                joined = part;
+                continue;
+            }
+            for (whole, part) in joined.iter_mut().zip(part) {
+                if !whole.data.append(&part.data) {
+                    return Err(PoolError::Failed("the model's outputs differ between batches".to_owned()));
+                }
+                if let Some(rows) = whole.shape.first_mut() {
+                    *rows += part.rows();
+                }
+            }
+        }
+        Ok(joined)
+    }
+
+    async fn submit(&self, mut input: Input, deadline: Option<Instant>) -> Result<(Output, Arc<Card>), PoolError> {
+        self.last_used_ms.store(now_ms(), Ordering::Relaxed);
+        for _ in 0..MOST_SWAPS {
+            let pool = match deadline {
+                None => self.acquire().await?,
+                // Loading may take longer than the caller has.
+                Some(deadline) => tokio::time::timeout_at(deadline.into(), self.acquire())
+                    .await
+                    .map_err(|_| PoolError::Expired { started: false })??,
+            };
+            match pool.run(input, deadline).await {
+                Ok(output) => return Ok((output, Arc::clone(&pool.card))),
+                Err(NotRun::Failed(error)) => return Err(error),
+                Err(NotRun::Closed(back)) => {
+                    if self.pool.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, &pool)) {
+                        return Err(PoolError::Closed);
+                    }
+                    input = back;
+                }
+            }
+        }
+        Err(PoolError::Closed)
+    }
+}
+
+fn log_loaded(spec: &Spec, pool: &Pool) {
+    let warm_up = pool.warm_up;
+    tracing::info!(
+        task = %spec.task, model = %spec.model, version = spec.version, backend = pool.backend.name(),
+        workers = pool.workers, load_ms = warm_up.load_ms, single_us = warm_up.single_us,
+        max_batch = warm_up.max_batch, largest_us = warm_up.largest_us, own_threads = warm_up.own_threads,
+        "model loaded"
+    );
+}
