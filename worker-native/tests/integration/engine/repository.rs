@@ -147,10 +147,11 @@ async fn reloads_under_load_lose_no_request() {
     let copy = Copy::new();
     let (engine, tasks) = engine(&copy, &[("MODEL_SESSIONS", "1")]).await;
     let (answered, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let callers = TaskTracker::new();
     let clients: Vec<_> = (0..4)
         .map(|_| {
             let (engine, answered, stop) = (Arc::clone(&engine), Arc::clone(&answered), Arc::clone(&stop));
-            tokio::task::spawn(async move {
+            callers.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let version = engine.version("pump-anomaly", "isolation_forest", 1).unwrap();
                     let deadline = Instant::now() + Duration::from_secs(20);
