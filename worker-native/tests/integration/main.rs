@@ -12,6 +12,7 @@
 
 mod support;
 
+mod cache;
 mod documents;
 mod doors;
 mod edge_failures;
