@@ -18,6 +18,7 @@ mod doors;
 mod edge_failures;
 mod engine;
 mod journey;
+mod metrics;
 mod queue;
 mod recovery;
 mod shift;
