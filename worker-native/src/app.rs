@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::queue::RedisQueue;
 use crate::routing::snapshots::Snapshots;
+use crate::telemetry::metrics::Metrics;
 
 /// The service's parts; cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,6 +24,10 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// The jobs.
     pub queue: RedisQueue,
+    /// Rows computed before.
+    pub cache: Cache,
+    /// What operators watch.
+    pub metrics: Metrics,
     /// Load and accuracy.
     pub snapshots: Snapshots,
     /// When the process started.
@@ -40,11 +46,12 @@ impl std::ops::Deref for App {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Config, engine: Arc<Engine>, queue: RedisQueue) -> Self {
+    pub fn new(config: Config, engine: Arc<Engine>, queue: RedisQueue, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
-        Self(Arc::new(Parts { config, engine, queue, snapshots, started: Instant::now(), draining }))
+        let (metrics, started) = (Metrics::new(), Instant::now());
+        Self(Arc::new(Parts { config, engine, queue, cache, metrics, snapshots, started, draining }))
     }
 
     /// Is the process on its way out? Then it is not ready, but still answers.

@@ -6,6 +6,7 @@ mod feedback;
 mod health;
 mod jobs;
 pub mod listener;
+mod metrics;
 mod predict;
 mod rim;
 mod views;
@@ -25,6 +26,7 @@ pub fn router(app: App) -> Router {
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::health))
         .route("/ready", get(health::health))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/snapshot", get(views::snapshot))
         .route("/v1/catalog", get(views::catalog));
     let api = Router::new()

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod serve;
 
 pub mod app;
+pub mod cache;
 pub mod config;
 pub mod telemetry;
 

@@ -12,12 +12,14 @@
 
 mod support;
 
+mod cache;
 mod documents;
 mod doors;
 mod edge_failures;
 mod edge_routes;
 mod engine;
 mod journey;
+mod metrics;
 mod queue;
 mod recovery;
 mod shift;
