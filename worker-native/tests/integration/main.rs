@@ -19,5 +19,6 @@ mod engine;
 mod journey;
 mod queue;
 mod recovery;
+mod rollout;
 mod shift;
 mod starting;
