@@ -5,6 +5,7 @@ pub mod error;
 mod feedback;
 mod health;
 mod jobs;
+pub mod labels;
 pub mod listener;
 mod metrics;
 mod predict;

@@ -9,6 +9,7 @@ pub mod config;
 pub mod telemetry;
 
 pub mod http;
+pub mod rollout;
 pub mod routing;
 
 pub mod consumer;

@@ -22,5 +22,6 @@ mod journey;
 mod metrics;
 mod queue;
 mod recovery;
+mod rollout;
 mod shift;
 mod starting;
