@@ -50,7 +50,7 @@ impl App {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
-        let (metrics, started) = (Metrics::new(), Instant::now());
+        let (metrics, started) = (engine.metrics().clone(), Instant::now());
         Self(Arc::new(Parts { config, engine, queue, cache, metrics, snapshots, started, draining }))
     }
 

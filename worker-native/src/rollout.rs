@@ -15,11 +15,6 @@ pub mod shadow;
 pub mod state;
 pub mod view;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use tokio_util::task::TaskTracker;
-
 pub use assign::Assignment;
 pub use ledger::{Answered, Ledger};
 pub use plan::RolloutConfig;
@@ -30,7 +25,7 @@ pub use state::{RolledBack, Rollout, Run};
 pub const FACTS: &str = "rollout";
 
 /// One model as the rollouts need to know it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelVersions {
     /// The task's name.
     pub task: String,
@@ -40,34 +35,4 @@ pub struct ModelVersions {
     pub versions: Vec<u32>,
     /// The version that answers unless a plan says otherwise.
     pub default_version: u32,
-}
-
-/// The rollouts of all models; fixed at start.
-#[derive(Debug, Default)]
-pub struct Rollouts(BTreeMap<String, BTreeMap<String, Arc<Rollout>>>);
-
-impl Rollouts {
-    /// One rollout a model, from plans that were found free of faults; a model without a plan has one too.
-    ///
-    /// Shadow runs are tracked by `tasks`.
-    #[must_use]
-    pub fn new(models: impl IntoIterator<Item = (ModelVersions, RolloutConfig)>, tasks: &TaskTracker) -> Self {
-        let mut all: BTreeMap<String, BTreeMap<String, Arc<Rollout>>> = BTreeMap::new();
-        for (model, config) in models {
-            let rollout = Arc::new(Rollout::new(&model, &config, tasks));
-            all.entry(model.task).or_default().insert(model.model, rollout);
-        }
-        Self(all)
-    }
-
-    /// The rollout of one model.
-    #[must_use]
-    pub fn of(&self, task: &str, model: &str) -> Option<&Arc<Rollout>> {
-        self.0.get(task)?.get(model)
-    }
-
-    /// All rollouts of a task, by model name.
-    pub fn of_task(&self, task: &str) -> impl Iterator<Item = &Arc<Rollout>> {
-        self.0.get(task).into_iter().flat_map(BTreeMap::values)
-    }
 }

@@ -30,15 +30,16 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         .await
         .with_context(|| format!("cannot listen on {address}; set API_HOST and API_PORT to a free address"))?;
     let engine_tasks = TaskTracker::new();
+    let tasks = TaskTracker::new();
+    let cache = Cache::open(&config.cache, &tasks).map_err(anyhow::Error::msg)?;
     let engine = Arc::new(Engine::load(&config.models, &engine_tasks).await?);
     let watchdog = watch::start_watchdog(Arc::clone(&engine)).context("the watchdog's thread cannot be started")?;
     let queue = RedisQueue::open(&config.queue).context("REDIS_URL cannot be used")?;
-    let app = App::new(config, engine, queue, Cache::off());
+    let app = App::new(config, engine, queue, cache);
     if let Err(error) = feed::refresh(&app).await {
         tracing::warn!(%error, "redis cannot be used at start; /data answers 503 until it can");
     }
 
-    let tasks = TaskTracker::new();
     start(&tasks, &shutdown, "snapshot feed", feed::run(app.clone(), shutdown.clone()));
     start(&tasks, &shutdown, "model watch", keep_models(app.clone(), shutdown.clone()));
     if app.config.role.consumes() {

@@ -39,8 +39,24 @@ pub(super) enum Output {
     Tensors(Vec<Tensor>),
 }
 
-/// One request's output, or why there is none.
-pub(super) type Reply = Result<Output, RunError>;
+/// One request's output, and the run that gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Ran {
+    pub(super) output: Output,
+    pub(super) run: RunFacts,
+}
+
+/// A run as one of its requests sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunFacts {
+    /// What the run took, without waiting.
+    pub took: std::time::Duration,
+    /// Is this the first request of the run? Whoever counts runs counts these.
+    pub first: bool,
+}
+
+/// What comes back for a request, or why nothing does.
+pub(super) type Reply = Result<Ran, RunError>;
 
 impl Input {
     pub(super) const fn rows(&self) -> usize {
@@ -264,9 +280,10 @@ impl Batch {
         }
         match self.run_together(runner, &jobs, rows) {
             Ok(outputs) => {
-                stats.ran(rows, jobs.len(), started.elapsed());
-                for (job, output) in jobs.drain(..).zip(outputs) {
-                    answer(job, Ok(output));
+                let took = started.elapsed();
+                stats.ran(rows, jobs.len(), took);
+                for (i, (job, output)) in jobs.drain(..).zip(outputs).enumerate() {
+                    answer(job, Ok(Ran { output, run: RunFacts { took, first: i == 0 } }));
                 }
             }
             Err(error) if jobs.len() == 1 => {
@@ -278,12 +295,14 @@ impl Batch {
                 for job in jobs.drain(..) {
                     let rows = job.input.rows();
                     let started = Instant::now();
-                    let output = self.run_together(runner, std::slice::from_ref(&job), rows);
-                    match &output {
-                        Ok(_) => stats.ran(rows, 1, started.elapsed()),
+                    let outputs = self.run_together(runner, std::slice::from_ref(&job), rows);
+                    let run = RunFacts { took: started.elapsed(), first: true };
+                    match &outputs {
+                        Ok(_) => stats.ran(rows, 1, run.took),
                         Err(_) => stats.failed(rows),
                     }
-                    answer(job, output.and_then(|mut outputs| outputs.pop().ok_or_else(not_batch_major)));
+                    let output = outputs.and_then(|mut outputs| outputs.pop().ok_or_else(not_batch_major));
+                    answer(job, output.map(|output| Ran { output, run }));
                 }
             }
         }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::Card;
 use super::backend::{Backend, RunError, Runner};
-use super::batcher::{Batcher, Input, Output, Refused};
+use super::batcher::{Batcher, Input, Ran, Refused};
 use super::lanes::{Worker, drain_on_runtime, drain_on_thread};
 use super::stats::{Stats, StatsView};
 use super::tensor::{Signature, Tensor};
@@ -211,7 +211,7 @@ impl Pool {
     }
 
     /// Runs one request of at most a batch's rows; answered at the deadline at the latest.
-    pub(super) async fn run(&self, input: Input, deadline: Option<Instant>) -> Result<Output, NotRun> {
+    pub(super) async fn run(&self, input: Input, deadline: Option<Instant>) -> Result<Ran, NotRun> {
         let reply = self.batcher.submit(input, deadline).map_err(|refused| match refused {
             Refused::Full => NotRun::Failed(PoolError::Full),
             Refused::Closed(input) => NotRun::Closed(input),

@@ -13,11 +13,14 @@ use serde::Serialize;
 use shared::reading;
 
 use super::answer::{Answer, Card};
-use super::batcher::{Input, Output};
+use super::batcher::{Input, Output, Ran, RunFacts};
 use super::loader::{Loader, Spec};
 use super::pool::{NotRun, Pool, PoolError};
 use super::tensor::{Signature, Tensor};
+use super::repository::Output as Meaning;
+use crate::cache::KeyBase;
 use crate::clock::now_ms;
+use crate::telemetry::metrics::ModelMetrics;
 
 /// Times that a request may meet a closing pool: more than one reload in the life of a request is odd, forty a fault.
 const MOST_SWAPS: usize = 40;
@@ -46,11 +49,24 @@ pub struct StateView {
     pub reason: String,
 }
 
+/// One reading's row of output.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The numbers as the model gave them.
+    pub values: Vec<f32>,
+    /// The run that gave them.
+    pub run: RunFacts,
+    /// What reads them.
+    pub card: Arc<Card>,
+}
+
 /// One version of one model.
 #[derive(Debug)]
 pub struct ModelVersion {
     pub(super) spec: Spec,
     card: Arc<Card>,
+    key_base: KeyBase,
+    metrics: ModelMetrics,
     pool: ArcSwapOption<Pool>,
     // The one that took its place in the index: requests that still hold this one go on there.
     successor: ArcSwapOption<ModelVersion>,
@@ -65,10 +81,16 @@ pub struct ModelVersion {
 impl ModelVersion {
     pub(super) fn new(spec: Spec, loader: Arc<Loader>) -> Result<Self, String> {
         let card = Arc::new(spec.card()?);
+        let output = card.output.as_ref().map(Meaning::name).unwrap_or_default();
+        let contributions = card.output.as_ref().and_then(Meaning::contributions).unwrap_or_default();
+        let key_base = KeyBase::new(&card.task, &card.model, card.version, &[&card.sha256, output, contributions]);
+        let metrics = loader.metrics.model(&card.task, &card.model, card.version, card.tier.as_deref());
         let state = Mutex::new(StateView { state: VersionState::Unloaded, reason: String::new() });
         Ok(Self {
             spec,
             card,
+            key_base,
+            metrics,
             pool: ArcSwapOption::empty(),
             successor: ArcSwapOption::empty(),
             state,
@@ -83,6 +105,18 @@ impl ModelVersion {
     #[must_use]
     pub const fn card(&self) -> &Arc<Card> {
         &self.card
+    }
+
+    /// What the keys of its cached rows begin with.
+    #[must_use]
+    pub const fn key_base(&self) -> &KeyBase {
+        &self.key_base
+    }
+
+    /// Its metrics.
+    #[must_use]
+    pub const fn metrics(&self) -> &ModelMetrics {
+        &self.metrics
     }
 
     /// What it is doing, and why.
@@ -183,8 +217,9 @@ impl ModelVersion {
     async fn load_alone(&self) -> Result<(), String> {
         self.set_state(VersionState::Loading, "");
         let (loader, spec, card) = (Arc::clone(&self.loader), self.spec.clone(), Arc::clone(&self.card));
+        let metrics = self.metrics.clone();
         // Loading blocks for as long as the model is large.
-        let loaded = tokio::task::spawn_blocking(move || loader.load(&spec, card)).await;
+        let loaded = tokio::task::spawn_blocking(move || loader.load(&spec, card, metrics)).await;
         match loaded.map_err(|_| "loading it panicked; the log has the cause".to_owned()).and_then(|loaded| loaded) {
             Ok(pool) => {
                 log_loaded(&self.spec, &pool);
@@ -233,8 +268,8 @@ impl ModelVersion {
     /// # Errors
     /// [`PoolError`]; at the deadline at the latest.
     pub async fn predict(&self, input: &reading::Input, deadline: Option<Instant>) -> Result<Answer, PoolError> {
-        let (row, card) = self.row(input.clone(), deadline).await?;
-        card.read(&row, input).map_err(PoolError::Failed)
+        let Row { values, card, .. } = self.row(input.clone(), deadline).await?;
+        card.read(&values, input).map_err(PoolError::Failed)
     }
 
     /// Runs one validated reading; gives its row as the model said it, and the card that reads it: a newer file may
@@ -246,14 +281,14 @@ impl ModelVersion {
         &self,
         input: reading::Input,
         deadline: Option<Instant>,
-    ) -> Result<(Vec<f32>, Arc<Card>), PoolError> {
+    ) -> Result<Row, PoolError> {
         let input = match input {
             reading::Input::Features(values) => Input::Features { rows: 1, values },
             reading::Input::Text(text) => Input::Texts(vec![text]),
         };
         match self.submit(input, deadline).await? {
-            (Output::Rows(row), card) => Ok((row, card)),
-            (Output::Tensors(_), _) => Err(PoolError::Failed("rows were wanted, tensors came".to_owned())),
+            (Ran { output: Output::Rows(values), run }, card) => Ok(Row { values, run, card }),
+            (Ran { output: Output::Tensors(_), .. }, _) => Err(PoolError::Failed("rows were wanted, tensors came".to_owned())),
         }
     }
 
@@ -266,7 +301,7 @@ impl ModelVersion {
         let runs = chunks.into_iter().map(|chunk| self.submit(chunk, deadline));
         let mut joined: Vec<Tensor> = Vec::new();
         for output in futures_util::future::join_all(runs).await {
-            let (Output::Tensors(part), _) = output? else {
+            let (Ran { output: Output::Tensors(part), .. }, _) = output? else {
                 return Err(PoolError::Failed("tensors were wanted, rows came".to_owned()));
             };
             if joined.is_empty() {
@@ -285,7 +320,7 @@ impl ModelVersion {
         Ok(joined)
     }
 
-    async fn submit(&self, mut input: Input, deadline: Option<Instant>) -> Result<(Output, Arc<Card>), PoolError> {
+    async fn submit(&self, mut input: Input, deadline: Option<Instant>) -> Result<(Ran, Arc<Card>), PoolError> {
         self.last_used_ms.store(now_ms(), Ordering::Relaxed);
         for _ in 0..MOST_SWAPS {
             let pool = match deadline {
@@ -296,7 +331,7 @@ impl ModelVersion {
                     .map_err(|_| PoolError::Expired { started: false })??,
             };
             match pool.run(input, deadline).await {
-                Ok(output) => return Ok((output, Arc::clone(&pool.card))),
+                Ok(ran) => return Ok((ran, Arc::clone(&pool.card))),
                 Err(NotRun::Failed(error)) => return Err(error),
                 Err(NotRun::Closed(back)) => {
                     if self.pool.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, &pool)) {

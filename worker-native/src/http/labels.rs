@@ -3,6 +3,8 @@
 //! Owns the body's form and the answer. What counts as evidence is `rollout`'s. The other form of
 //! that path, a statement about a model, is `super::feedback`'s.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 use shared::catalog::Catalog;
@@ -12,7 +14,7 @@ use shared::reading::{Fault, MAX_FAULTS, pointer};
 use shared::schema::{TaskKind, TaskSchema};
 
 use super::error::ApiError;
-use crate::rollout::Rollouts;
+use crate::rollout::Rollout;
 use crate::rollout::ledger::{Answered, Found, Ledger};
 
 /// `{"request_id" or "job_id": …, "label" or "correct": …}`.
@@ -136,7 +138,7 @@ pub fn count(
     label: Label,
     catalog: &Catalog,
     ledger: &Ledger,
-    rollouts: &Rollouts,
+    rollout_of: impl FnOnce(&str, &str) -> Option<Arc<Rollout>>,
     now_ms: u64,
 ) -> Result<Counted, ApiError> {
     let mut correct = false;
@@ -156,7 +158,7 @@ pub fn count(
             return Err(ApiError::new(ErrorCode::NotFound, detail));
         }
     };
-    let rollout = rollouts.of(&answered.task, &answered.model);
+    let rollout = rollout_of(&answered.task, &answered.model);
     let rolled_back = rollout.and_then(|rollout| rollout.labelled(&answered.assignment, correct, now_ms));
     let answered_by = AnsweredBy {
         task: answered.task.to_string(),

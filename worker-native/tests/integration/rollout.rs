@@ -6,7 +6,7 @@ use tokio_util::task::TaskTracker;
 use worker_native::config::{Config, Source};
 use worker_native::queue::RedisQueue;
 use worker_native::rollout::plan::{Canary, Limits, RolloutConfig};
-use worker_native::rollout::{FACTS, ModelVersions, Rollouts, Run};
+use worker_native::rollout::{FACTS, ModelVersions, Rollout, Run};
 
 use crate::support::redis::Redis;
 
@@ -17,28 +17,25 @@ fn queue(redis: &Redis) -> RedisQueue {
     RedisQueue::open(&Config::read(Source::new(env, None).unwrap()).unwrap().queue).unwrap()
 }
 
-/// The rollouts of one process.
-fn process() -> Rollouts {
+/// The rollout of one process.
+fn process() -> Rollout {
     let model =
         ModelVersions { task: TASK.to_owned(), model: "m".to_owned(), versions: vec![1, 2], default_version: 1 };
     let canary = Canary { version: 2, percent: 50.0, limits: Limits::default() };
     let config = RolloutConfig { canary: Some(canary), ..RolloutConfig::default() };
-    Rollouts::new([(model, config)], &TaskTracker::new())
+    Rollout::new(&model, &config, &TaskTracker::new())
 }
 
 /// What the feed does at every refresh.
-async fn refresh(queue: &RedisQueue, rollouts: &Rollouts) {
+async fn refresh(queue: &RedisQueue, rollout: &Rollout) {
     let stored: BTreeMap<String, String> = queue.facts(TASK, FACTS).await.unwrap().into_iter().collect();
-    for rollout in rollouts.of_task(TASK) {
-        let Some(field) = rollout.fact_field() else { continue };
-        if let Some(text) = rollout.reconcile(stored.get(&field).map(String::as_str)).unwrap() {
-            queue.set_fact(TASK, FACTS, &field, Some(&text)).await.unwrap();
-        }
+    let field = rollout.fact_field().unwrap();
+    if let Some(text) = rollout.reconcile(stored.get(&field).map(String::as_str)).unwrap() {
+        queue.set_fact(TASK, FACTS, &field, Some(&text)).await.unwrap();
     }
 }
 
-fn in_traffic(rollouts: &Rollouts) -> bool {
-    let rollout = rollouts.of(TASK, "m").unwrap();
+fn in_traffic(rollout: &Rollout) -> bool {
     (0..100).any(|key| rollout.assign(&format!("s{key}")).version == 2)
 }
 
@@ -49,7 +46,7 @@ async fn a_canary_that_fails_in_one_process_leaves_all_and_stays_out_after_a_res
     refresh(&queue(&redis), &one).await;
     assert!(in_traffic(&one) && in_traffic(&other));
 
-    let rollout = one.of(TASK, "m").unwrap();
+    let rollout = &one;
     let gone = (0..5_000_u64).find_map(|index| {
         let assignment = rollout.assign(&format!("s{index}"));
         let run = if assignment.version == 2 { Run::Failed } else { Run::Ended { ms: 1.0 } };
@@ -66,7 +63,7 @@ async fn a_canary_that_fails_in_one_process_leaves_all_and_stays_out_after_a_res
     refresh(&queue, &later).await;
     assert!(!in_traffic(&later), "the roll-back outlives processes and Redis");
 
-    later.of(TASK, "m").unwrap().resume(1).unwrap();
+    later.resume(1).unwrap();
     refresh(&queue, &later).await;
     refresh(&queue, &one).await;
     assert!(in_traffic(&later) && in_traffic(&one));

@@ -19,12 +19,12 @@ fn catalog() -> Catalog {
     serde_json::from_value(json!({"etag": "e", "default_task": null, "tasks": tasks})).unwrap()
 }
 
-fn rollouts() -> Rollouts {
+fn rollouts() -> Arc<Rollout> {
     let model =
         ModelVersions { task: "valve".to_owned(), model: "m".to_owned(), versions: vec![1, 2], default_version: 1 };
     let canary = Canary { version: 2, percent: 50.0, limits: Limits::default() };
     let config = RolloutConfig { canary: Some(canary), ..RolloutConfig::default() };
-    Rollouts::new([(model, config)], &TaskTracker::new())
+    Arc::new(Rollout::new(&model, &config, &TaskTracker::new()))
 }
 
 fn remember(ledger: &Ledger, id: &str, task: &str, assignment: Assignment, prediction: &str) {
@@ -33,8 +33,8 @@ fn remember(ledger: &Ledger, id: &str, task: &str, assignment: Assignment, predi
 }
 
 /// What a label sent for the answer `r` comes to.
-fn counted(ledger: &Ledger, rollouts: &Rollouts, body: &Value) -> Result<Counted, ApiError> {
-    count(read(body).unwrap().unwrap(), &catalog(), ledger, rollouts, 1)
+fn counted(ledger: &Ledger, rollout: &Arc<Rollout>, body: &Value) -> Result<Counted, ApiError> {
+    count(read(body).unwrap().unwrap(), &catalog(), ledger, |task, _| (task == "valve").then(|| Arc::clone(rollout)), 1)
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn every_fault_is_told_with_its_member() {
 #[test]
 fn a_label_is_held_against_the_prediction_and_counts_once() {
     let (ledger, rollouts) = (Ledger::default(), rollouts());
-    let rollout = rollouts.of("valve", "m").unwrap();
+    let rollout = rollouts;
     for (id, label, correct) in [("r1", json!("73"), true), ("r2", json!(100), false)] {
         remember(&ledger, id, "valve", rollout.pinned(1), "73");
         let result = counted(&ledger, &rollouts, &json!({"request_id": id, "label": label})).unwrap();
@@ -81,7 +81,7 @@ fn a_label_is_held_against_the_prediction_and_counts_once() {
 #[test]
 fn a_label_that_cannot_be_right_is_a_fault_and_can_be_sent_again() {
     let (ledger, rollouts) = (Ledger::default(), rollouts());
-    let pinned = rollouts.of("valve", "m").unwrap().pinned(1);
+    let pinned = rollouts.pinned(1);
     remember(&ledger, "r", "valve", pinned.clone(), "73");
     let error = counted(&ledger, &rollouts, &json!({"request_id": "r", "label": "74"})).unwrap_err();
     assert!(error.faults[0].detail.contains("73, 100"), "{error:?}");
@@ -106,7 +106,7 @@ fn an_answer_nobody_knows_is_not_found() {
 #[test]
 fn labels_take_a_bad_canary_out_of_traffic() {
     let (ledger, rollouts) = (Ledger::default(), rollouts());
-    let rollout = rollouts.of("valve", "m").unwrap();
+    let rollout = rollouts;
     let last = (0..2_000).find_map(|index| {
         let id = format!("r{index}");
         let assignment = rollout.assign(&id);
