@@ -8,6 +8,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::queue::RedisQueue;
+use crate::rollout::Ledger;
 use crate::routing::snapshots::Snapshots;
 use crate::telemetry::metrics::Metrics;
 
@@ -28,6 +29,8 @@ pub struct Parts {
     pub cache: Cache,
     /// What operators watch.
     pub metrics: Metrics,
+    /// What answered which request, for labels that come later.
+    pub ledger: Ledger,
     /// Load and accuracy.
     pub snapshots: Snapshots,
     /// When the process started.
@@ -51,7 +54,7 @@ impl App {
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
         let (metrics, started) = (engine.metrics().clone(), Instant::now());
-        Self(Arc::new(Parts { config, engine, queue, cache, metrics, snapshots, started, draining }))
+        Self(Arc::new(Parts { config, engine, queue, cache, metrics, ledger: Ledger::default(), snapshots, started, draining }))
     }
 
     /// Is the process on its way out? Then it is not ready, but still answers.

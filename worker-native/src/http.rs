@@ -8,6 +8,7 @@ mod jobs;
 pub mod labels;
 pub mod listener;
 mod metrics;
+mod models;
 mod predict;
 mod rim;
 mod views;
@@ -28,10 +29,17 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(health::health))
         .route("/ready", get(health::health))
         .route("/metrics", get(metrics::metrics))
+        .route("/models", get(models::list))
+        .route("/models/{name}/load", post(models::load))
+        .route("/models/{name}/unload", post(models::unload))
+        .route("/pool/stats", get(models::pools))
+        .route("/info", get(models::info))
         .route("/v1/snapshot", get(views::snapshot))
         .route("/v1/catalog", get(views::catalog));
     let api = Router::new()
         .route("/predict", post(predict::predict))
+        .route("/predict_proba", post(predict::proba))
+        .route("/predict/batch", post(predict::batch))
         .route("/data", post(jobs::hand_in))
         .route("/v1/jobs", post(jobs::hand_in))
         .route("/v1/jobs/{id}", get(jobs::show))

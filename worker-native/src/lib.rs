@@ -12,6 +12,7 @@ pub mod http;
 pub mod rollout;
 pub mod routing;
 
+pub mod answering;
 pub mod consumer;
 pub mod engine;
 pub mod queue;

@@ -64,7 +64,7 @@ fn every_fault_is_told_with_its_member() {
 #[test]
 fn a_label_is_held_against_the_prediction_and_counts_once() {
     let (ledger, rollouts) = (Ledger::default(), rollouts());
-    let rollout = rollouts;
+    let rollout = &rollouts;
     for (id, label, correct) in [("r1", json!("73"), true), ("r2", json!(100), false)] {
         remember(&ledger, id, "valve", rollout.pinned(1), "73");
         let result = counted(&ledger, &rollouts, &json!({"request_id": id, "label": label})).unwrap();
@@ -106,7 +106,7 @@ fn an_answer_nobody_knows_is_not_found() {
 #[test]
 fn labels_take_a_bad_canary_out_of_traffic() {
     let (ledger, rollouts) = (Ledger::default(), rollouts());
-    let rollout = rollouts;
+    let rollout = &rollouts;
     let last = (0..2_000).find_map(|index| {
         let id = format!("r{index}");
         let assignment = rollout.assign(&id);
