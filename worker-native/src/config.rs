@@ -4,6 +4,7 @@
 //! setting comes from the environment or from `infer-router.toml` (the same name in lower case);
 //! the environment wins. All faults are told at once, each with name, value and rule.
 
+mod oip;
 mod source;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use shared::policy::{DEFAULT_ACCURACY_FLOOR, DEFAULT_QUEUE_THRESHOLD, Policy, PolicyKind};
 
+pub use oip::OipConfig;
 use source::Reader;
 pub use source::{ConfigError, Setting, Source};
 
@@ -21,6 +23,8 @@ pub struct Config {
     pub role: Role,
     /// The HTTP doors.
     pub http: HttpConfig,
+    /// The Open Inference Protocol's paths.
+    pub oip: OipConfig,
     /// Redis and the promises of the queue.
     pub queue: QueueConfig,
     /// Where models lie and how they are run.
@@ -151,6 +155,7 @@ impl Config {
             "which parts this process runs: all, api (HTTP only) or worker (queued jobs, and the health routes)",
         );
         let http = http(&mut read);
+        let oip = oip::read(&mut read);
         let queue = queue(&mut read);
         let models = models(&mut read);
         let routing = routing(&mut read);
@@ -166,7 +171,7 @@ impl Config {
             "worker" => Role::Worker,
             _ => Role::All,
         };
-        Ok(Self { role, http, queue, models, routing, log, settings })
+        Ok(Self { role, http, oip, queue, models, routing, log, settings })
     }
 }
 

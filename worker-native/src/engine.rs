@@ -9,6 +9,7 @@ mod batcher;
 mod pool;
 pub mod repository;
 mod runtime;
+pub mod tensor;
 
 use std::path::Path;
 use std::sync::Arc;

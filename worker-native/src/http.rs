@@ -6,6 +6,7 @@ mod feedback;
 mod health;
 mod jobs;
 pub mod listener;
+pub mod oip;
 mod predict;
 mod rim;
 mod views;
