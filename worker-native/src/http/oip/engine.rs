@@ -19,7 +19,10 @@ pub trait Models: Debug + Send + Sync {
     fn ready(&self) -> bool;
 
     /// One version of a model, loaded or not; `version` none: the default one.
-    fn find(&self, name: &str, version: Option<u32>) -> Option<Arc<dyn Version>>;
+    ///
+    /// # Errors
+    /// [`Missing`].
+    fn find(&self, name: &str, version: Option<u32>) -> Result<Arc<dyn Version>, Missing>;
 
     /// The versions of a model that may be asked for; empty where the model is unknown.
     fn versions(&self, name: &str) -> Vec<u32>;
@@ -28,10 +31,28 @@ pub trait Models: Debug + Send + Sync {
     fn index(&self) -> Vec<IndexEntry>;
 
     /// Loads a model and returns once it answers, or says why it cannot.
-    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), String>>;
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Refused>>;
 
     /// Takes a model out of service and returns once it is, or says why it cannot.
-    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), String>>;
+    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Refused>>;
+}
+
+/// Why a name leads to no version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// No such model, or it has no such version.
+    Unknown,
+    /// Several models are called so; the names that tell them apart.
+    Ambiguous(Vec<String>),
+}
+
+/// Why a model was not loaded or unloaded; the text is for the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no such model.
+    Unknown(String),
+    /// It is there, and something is wrong with it.
+    Failed(String),
 }
 
 /// One version of one model.
@@ -39,11 +60,14 @@ pub trait Version: Debug + Send + Sync {
     /// Its number.
     fn number(&self) -> u32;
 
-    /// Does it answer now?
+    /// Would it answer a request sent now, if need be after loading?
     fn ready(&self) -> bool;
 
-    /// What it takes and gives; none while it is not loaded.
-    fn signature(&self) -> Option<Arc<Signature>>;
+    /// What it takes and gives; a version that loads by itself is loaded first.
+    ///
+    /// # Errors
+    /// [`PoolError`] where it is not loaded and will not be by itself.
+    fn signature(&self) -> BoxFuture<'_, Result<Arc<Signature>, PoolError>>;
 
     /// Runs the model. The tensors fit its signature; where it has a batch, all have the same number of rows, at least one.
     fn infer(&self, inputs: Vec<Tensor>, deadline: Option<Instant>) -> BoxFuture<'_, Result<Vec<Tensor>, PoolError>>;

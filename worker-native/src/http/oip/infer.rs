@@ -1,6 +1,6 @@
 //! `POST /v2/models/M[/versions/V]/infer`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -22,7 +22,8 @@ pub(super) async fn infer(
     let started = Instant::now();
     // The body first: an answer before its end would cut the connection under a client that still writes.
     let whole = body::read(&oip, &map, body).await?;
-    let (version, signature) = target.find_ready(&oip)?;
+    let found = tokio::time::timeout_at((started + oip.config.timeout).into(), target.find_ready(&oip)).await;
+    let (version, signature) = found.map_err(|_| late(oip.config.timeout))??;
     let head_len = head_length(&map)?;
     let packing = Packing::accepted(&map);
     let (bytes, room) = whole.split();
@@ -34,12 +35,8 @@ pub(super) async fn infer(
 
     let wait = asked.timeout.map_or(oip.config.timeout, |timeout| timeout.min(oip.config.timeout));
     let deadline = started + wait;
-    let late = || {
-        let detail = format!("no answer within {} ms; the request waited for the model", wait.as_millis());
-        ApiError::new(ErrorCode::DeadlineExceeded, detail)
-    };
     let answer = version.infer(asked.inputs, Some(deadline));
-    let tensors = tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| late())??;
+    let tensors = tokio::time::timeout_at(deadline.into(), answer).await.map_err(|_| late(wait))??;
 
     let from = response::From { model, version: version.number(), id: asked.id };
     let size = tensors.iter().map(|tensor: &Tensor| tensor.data.bytes()).fold(0, usize::saturating_add);
@@ -47,6 +44,11 @@ pub(super) async fn infer(
     let written = work(size, write).await??;
     drop(room);
     Ok(written.into_response())
+}
+
+fn late(wait: Duration) -> ApiError {
+    let detail = format!("no answer within {} ms; the request waited for the model", wait.as_millis());
+    ApiError::new(ErrorCode::DeadlineExceeded, detail)
 }
 
 /// What the header says of the JSON's length; none: the body is JSON whole.

@@ -46,7 +46,7 @@ const fn status(ready: bool) -> StatusCode {
 }
 
 pub(super) async fn model(State(oip): State<Oip>, target: Target) -> Result<Response, ApiError> {
-    let (_, signature) = target.find_ready(&oip)?;
+    let (_, signature) = target.find_ready(&oip).await?;
     let versions: Vec<String> = oip.models.versions(&target.model).iter().map(u32::to_string).collect();
     let tensors = |specs: &[TensorSpec]| -> Vec<Value> {
         let shape = |spec: &TensorSpec| -> Vec<i64> { full_shape(spec, &signature).collect() };
@@ -69,7 +69,7 @@ fn full_shape(spec: &TensorSpec, signature: &Signature) -> impl Iterator<Item = 
 
 /// Triton's model configuration, as far as its load tool and its clients read it.
 pub(super) async fn config(State(oip): State<Oip>, target: Target) -> Result<Response, ApiError> {
-    let (_, signature) = target.find_ready(&oip)?;
+    let (_, signature) = target.find_ready(&oip).await?;
     // Where the first axis is the batch, `dims` leaves it out.
     let skip = usize::from(signature.max_batch > 0);
     let tensors = |specs: &[TensorSpec]| -> Vec<Value> {
@@ -108,7 +108,7 @@ pub(super) async fn stats(State(oip): State<Oip>, target: Target) -> Result<Resp
 pub(super) async fn all_stats(State(oip): State<Oip>) -> Response {
     let index = oip.models.index();
     let of_entry = |entry: &super::engine::IndexEntry| {
-        let version = oip.models.find(&entry.name, entry.version.parse().ok())?;
+        let version = oip.models.find(&entry.name, entry.version.parse().ok()).ok()?;
         Some(model_stats(&entry.name, version.as_ref()))
     };
     let stats: Vec<Value> = index.iter().filter_map(of_entry).collect();

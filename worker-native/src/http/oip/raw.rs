@@ -43,7 +43,7 @@ fn shape(spec: &TensorSpec, batched: bool, bytes: usize, size: usize) -> Result<
     }
     let elements = bytes / size;
     let (Some(at), true) = (open, known > 0) else { return Ok((shape, known)) };
-    if bytes % size != 0 || elements % known != 0 || elements == 0 {
+    if !bytes.is_multiple_of(size) || !elements.is_multiple_of(known) || elements == 0 {
         return Err(format!("{bytes} bytes do not fill {}", spec.describe()));
     }
     if let Some(axis) = shape.get_mut(at) {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use shared::problem::ErrorCode;
 
+use super::engine::Refused;
 use super::target::Target;
 use super::{ApiError, Oip, bad, body};
 
@@ -48,7 +49,7 @@ pub(super) async fn load(
     match oip.models.load(model).await {
         Ok(()) => Ok(StatusCode::OK.into_response()),
         // The clients look for these words.
-        Err(reason) => Err(failed(&oip, model, &format!("failed to load '{model}': {reason}"))),
+        Err(refused) => Err(failed("load", model, refused)),
     }
 }
 
@@ -64,7 +65,7 @@ pub(super) async fn unload(
     let model = &target.model;
     match oip.models.unload(model).await {
         Ok(()) => Ok(StatusCode::OK.into_response()),
-        Err(reason) => Err(failed(&oip, model, &format!("failed to unload '{model}': {reason}"))),
+        Err(refused) => Err(failed("unload", model, refused)),
     }
 }
 
@@ -76,9 +77,12 @@ fn allowed(oip: &Oip) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::MethodNotAllowed, detail))
 }
 
-fn failed(oip: &Oip, model: &str, detail: &str) -> ApiError {
-    let known = !oip.models.versions(model).is_empty();
-    ApiError::new(if known { ErrorCode::ModelFailed } else { ErrorCode::UnknownModel }, detail)
+fn failed(what: &str, model: &str, refused: Refused) -> ApiError {
+    let (code, reason) = match refused {
+        Refused::Unknown(reason) => (ErrorCode::UnknownModel, reason),
+        Refused::Failed(reason) => (ErrorCode::ModelFailed, reason),
+    };
+    ApiError::new(code, format!("failed to {what} '{model}': {reason}"))
 }
 
 /// The clients send `{}`, nothing at all, or leave out even the length.

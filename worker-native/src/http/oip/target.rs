@@ -7,7 +7,7 @@ use axum::http::request::Parts as RequestParts;
 use serde::Deserialize;
 use shared::problem::ErrorCode;
 
-use super::engine::Version;
+use super::engine::{Missing, Version};
 use super::{ApiError, Oip};
 use crate::engine::tensor::Signature;
 
@@ -34,17 +34,25 @@ impl Target {
     pub(super) fn find(&self, oip: &Oip) -> Result<Arc<dyn Version>, ApiError> {
         let number = self.version.as_deref().map(number);
         // A version that is no number is one that is not there.
-        let found = (number != Some(None)).then(|| oip.models.find(&self.model, number.flatten())).flatten();
-        found.ok_or_else(|| self.missing("is not found"))
+        let found = match number {
+            Some(None) => Err(Missing::Unknown),
+            number => oip.models.find(&self.model, number.flatten()),
+        };
+        found.map_err(|missing| match missing {
+            Missing::Unknown => self.missing("is not found"),
+            Missing::Ambiguous(names) => self.missing(&format!("is not one model: ask for {}", names.join(" or "))),
+        })
     }
 
     /// The version and what it takes, where it answers now.
-    pub(super) fn find_ready(&self, oip: &Oip) -> Result<(Arc<dyn Version>, Arc<Signature>), ApiError> {
+    pub(super) async fn find_ready(&self, oip: &Oip) -> Result<(Arc<dyn Version>, Arc<Signature>), ApiError> {
         let version = self.find(oip)?;
-        match version.signature() {
-            Some(signature) if version.ready() => Ok((version, signature)),
-            _ => Err(self.missing("is not at ready state")),
-        }
+        let signature = version.signature().await.map_err(|error| {
+            let error = ApiError::from(error);
+            let ApiError { detail, .. } = self.missing(&format!("is not at ready state: {}", error.detail));
+            ApiError { detail, ..error }
+        })?;
+        Ok((version, signature))
     }
 
     /// Every version the path means: the one it names, or all of the model.
@@ -53,7 +61,8 @@ impl Target {
             return Ok(vec![self.find(oip)?]);
         }
         let numbers = oip.models.versions(&self.model);
-        let found: Vec<_> = numbers.into_iter().filter_map(|one| oip.models.find(&self.model, Some(one))).collect();
+        let found: Vec<_> =
+            numbers.into_iter().filter_map(|one| oip.models.find(&self.model, Some(one)).ok()).collect();
         if found.is_empty() { Err(self.missing("is not found")) } else { Ok(found) }
     }
 

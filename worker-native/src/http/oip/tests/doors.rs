@@ -9,15 +9,9 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::super::{HEADER_LENGTH, Oip};
-use super::fake::{Fake, app};
+use super::super::HEADER_LENGTH;
+use super::fake::{Fake, app, app_of};
 use super::framing::body;
-use crate::config::{Config, Source};
-
-pub(super) fn parts(settings: &[(&str, &str)]) -> Oip {
-    let env = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Oip::new(Box::new(Fake::new()), &Config::read(Source::new(env, None).unwrap()).unwrap())
-}
 
 async fn send(settings: &[(&str, &str)], request: Request<Body>) -> Response {
     app(settings).oneshot(request).await.unwrap()
@@ -60,6 +54,9 @@ async fn the_server_and_its_models_say_what_they_are() {
     let named = send(&[("OIP_SERVER_NAME", "triton")], Request::get("/v2").body(Body::empty()).unwrap()).await;
     assert_eq!(json_of(named).await["name"], "triton");
     assert_eq!(get("/v2/health/live?a=1&b=2").await, (StatusCode::OK, json!({"live": true})));
+    let draining = app_of(Fake::draining(true), &[]);
+    let draining = draining.oneshot(Request::get("/v2/health/ready").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(draining.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(get("/v2/health/ready").await, (StatusCode::OK, json!({"ready": true})));
     assert_eq!(get("/v2/models/simple/ready").await, (StatusCode::OK, json!({"name": "simple", "ready": true})));
     let tensor = |name: &str| json!({"name": name, "datatype": "INT32", "shape": [-1, 16]});
@@ -119,6 +116,7 @@ async fn unknown_models_and_paths_are_told_in_the_words_clients_look_for() {
             "Request for unknown model: 'simple' version 99999999999 is not found",
         ),
         ("/v2/models/x/stats", "Request for unknown model: 'x' is not found"),
+        ("/v2/models/twice", "Request for unknown model: 'twice' is not one model: ask for a.twice or b.twice"),
     ] {
         let (status, problem) = get(path).await;
         assert_eq!((status, &problem["error"]), (StatusCode::NOT_FOUND, &json!(words)), "{path}");
@@ -277,12 +275,14 @@ async fn the_index_takes_any_body_and_models_are_controlled_where_it_is_allowed(
         app.clone().oneshot(Request::get("/v2/models/simple/ready").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
     let (status, said) = call("/v2/models/simple/infer", "{}").await;
-    assert_eq!(status, StatusCode::NOT_FOUND);
-    assert!(said.contains("Request for unknown model: 'simple' is not at ready state"), "{said}");
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(said.contains("Request for unknown model: 'simple' is not at ready state: "), "{said}");
     assert_eq!(call("/v2/repository/models/simple/load", "").await.0, StatusCode::OK);
     assert!(call("/v2/repository/index", r#"{"ready":true}"#).await.1.contains(r#""simple""#));
     let (status, said) = call("/v2/repository/models/none/load", "{}").await;
     assert!(status == StatusCode::NOT_FOUND && said.contains("failed to load 'none'"), "{said}");
+    let (status, said) = call("/v2/repository/models/fails/load", "{}").await;
+    assert!(status.is_server_error() && said.contains("failed to load 'fails': its file was changed"), "{said}");
     let (status, said) = call("/v2/repository/models/simple/load", r#"{"parameters":{"config":"{}"}}"#).await;
     assert!(status == StatusCode::BAD_REQUEST && said.contains("failed to load 'simple'"), "{said}");
 }

@@ -1,8 +1,8 @@
 //! Models without a file: Triton's `simple`, `simple_string` and `simple_identity`, and some of our own.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use axum::Router;
@@ -12,7 +12,7 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::super::engine::{Batch, IndexEntry, Models, Stats, Tally, Times, Version};
+use super::super::engine::{Batch, IndexEntry, Missing, Models, Refused, Stats, Tally, Times, Version};
 use super::super::{ApiError, Oip, health_router, router};
 use crate::config::{Config, Source};
 use crate::engine::PoolError;
@@ -31,9 +31,7 @@ pub(super) struct FakeModel {
 #[derive(Debug, Default)]
 pub(super) struct Fake {
     models: BTreeMap<&'static str, Arc<FakeModel>>,
-    /// What the models were asked with, as long as it is looked at.
-    pub(super) draining: AtomicBool,
-    calls: Mutex<Vec<String>>,
+    draining: bool,
 }
 
 pub(super) fn spec(name: &str, data_type: DataType, shape: &[i64]) -> TensorSpec {
@@ -96,7 +94,11 @@ fn never(_: &[Tensor]) -> Result<Vec<Tensor>, PoolError> {
 
 impl Fake {
     pub(super) fn new() -> Self {
-        let mut fake = Self::default();
+        Self::draining(false)
+    }
+
+    pub(super) fn draining(draining: bool) -> Self {
+        let mut fake = Self { draining, ..Self::default() };
         fake.add("simple", simple(DataType::Int32), add_and_subtract);
         fake.add("simple_string", simple(DataType::Bytes), add_and_subtract);
         let texts = [spec("INPUT0", DataType::Bytes, &[-1, 16])];
@@ -114,9 +116,11 @@ impl Fake {
         self.models.insert(name, Arc::new(FakeModel { signature: Arc::new(signature), run, loaded, rows }));
     }
 
-    fn set_loaded(&self, name: &str, loaded: bool) -> Result<(), String> {
-        self.calls.lock().unwrap().push(format!("{name} {loaded}"));
-        let model = self.models.get(name).ok_or("there is no such model")?;
+    fn set_loaded(&self, name: &str, loaded: bool) -> Result<(), Refused> {
+        if name == "fails" {
+            return Err(Refused::Failed("its file was changed".to_owned()));
+        }
+        let model = self.models.get(name).ok_or_else(|| Refused::Unknown("there is no such model".to_owned()))?;
         model.loaded.store(loaded, Ordering::Relaxed);
         Ok(())
     }
@@ -124,12 +128,15 @@ impl Fake {
 
 impl Models for Fake {
     fn ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed)
+        !self.draining
     }
 
-    fn find(&self, name: &str, version: Option<u32>) -> Option<Arc<dyn Version>> {
-        let model = self.models.get(name).filter(|_| version.is_none_or(|version| version == 1))?;
-        Some(Arc::clone(model) as Arc<dyn Version>)
+    fn find(&self, name: &str, version: Option<u32>) -> Result<Arc<dyn Version>, Missing> {
+        if name == "twice" {
+            return Err(Missing::Ambiguous(vec!["a.twice".to_owned(), "b.twice".to_owned()]));
+        }
+        let model = self.models.get(name).filter(|_| version.is_none_or(|version| version == 1));
+        model.map(|model| Arc::clone(model) as Arc<dyn Version>).ok_or(Missing::Unknown)
     }
 
     fn versions(&self, name: &str) -> Vec<u32> {
@@ -145,11 +152,11 @@ impl Models for Fake {
         self.models.iter().map(entry).collect()
     }
 
-    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), String>> {
+    fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Refused>> {
         std::future::ready(self.set_loaded(name, true)).boxed()
     }
 
-    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), String>> {
+    fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Refused>> {
         std::future::ready(self.set_loaded(name, false)).boxed()
     }
 }
@@ -163,8 +170,9 @@ impl Version for FakeModel {
         self.loaded.load(Ordering::Relaxed)
     }
 
-    fn signature(&self) -> Option<Arc<Signature>> {
-        self.ready().then(|| Arc::clone(&self.signature))
+    fn signature(&self) -> BoxFuture<'_, Result<Arc<Signature>, PoolError>> {
+        let signature = self.ready().then(|| Arc::clone(&self.signature));
+        std::future::ready(signature.ok_or(PoolError::Closed)).boxed()
     }
 
     fn infer(&self, inputs: Vec<Tensor>, _: Option<Instant>) -> BoxFuture<'_, Result<Vec<Tensor>, PoolError>> {
@@ -185,11 +193,18 @@ impl Version for FakeModel {
     }
 }
 
+pub(super) fn oip(models: Fake, settings: &[(&str, &str)]) -> Oip {
+    let env = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Oip::new(Box::new(models), &Config::read(Source::new(env, None).unwrap()).unwrap())
+}
+
 /// The whole router over the fake models, with the rim's error documents.
 pub(super) fn app(settings: &[(&str, &str)]) -> Router {
-    let env = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let config = Config::read(Source::new(env, None).unwrap()).unwrap();
-    let oip = Oip::new(Box::new(Fake::new()), &config);
+    app_of(Fake::new(), settings)
+}
+
+pub(super) fn app_of(models: Fake, settings: &[(&str, &str)]) -> Router {
+    let oip = oip(models, settings);
     router::<()>(oip.clone()).merge(health_router(oip)).layer(axum::middleware::from_fn(problems))
 }
 

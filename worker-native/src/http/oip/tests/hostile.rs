@@ -8,7 +8,7 @@ use serde_json::json;
 use shared::problem::ErrorCode;
 
 use super::super::{body as whole, request};
-use super::fake::{every_type, simple};
+use super::fake::{Fake, every_type, simple};
 use super::framing::body;
 use crate::engine::tensor::{DataType, Signature, element_count};
 
@@ -168,7 +168,7 @@ fn chunked(bytes: &[u8], size: usize) -> Body {
 
 #[tokio::test]
 async fn a_body_is_the_same_in_chunks_of_any_size_and_limited_in_each() {
-    let parts = super::doors::parts(&[("OIP_MAX_BODY_BYTES", "2000"), ("OIP_BODIES_BYTES", "65536")]);
+    let parts = super::fake::oip(Fake::new(), &[("OIP_MAX_BODY_BYTES", "2000"), ("OIP_BODIES_BYTES", "65536")]);
     let bytes: Vec<u8> = (0..2_000_u32).map(|i| i.to_le_bytes()[0]).collect();
     for size in [1, 2, 3, 7, 64, 1_999, 2_000] {
         let read = whole::read(&parts, &HeaderMap::new(), chunked(&bytes, size)).await.unwrap();
@@ -181,7 +181,7 @@ async fn a_body_is_the_same_in_chunks_of_any_size_and_limited_in_each() {
 
 #[tokio::test]
 async fn a_body_that_breaks_off_or_never_ends_is_refused() {
-    let parts = super::doors::parts(&[("BODY_TIMEOUT_MS", "100")]);
+    let parts = super::fake::oip(Fake::new(), &[("BODY_TIMEOUT_MS", "100")]);
     let broken = stream::iter([Ok(vec![1]), Err(std::io::Error::other("gone"))]);
     let error = whole::read(&parts, &HeaderMap::new(), Body::from_stream(broken)).await.unwrap_err();
     assert!(error.detail.contains("broke off"), "{error:?}");
