@@ -54,7 +54,17 @@ impl App {
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
         let (metrics, started) = (engine.metrics().clone(), Instant::now());
-        Self(Arc::new(Parts { config, engine, queue, cache, metrics, ledger: Ledger::default(), snapshots, started, draining }))
+        Self(Arc::new(Parts {
+            config,
+            engine,
+            queue,
+            cache,
+            metrics,
+            ledger: Ledger::default(),
+            snapshots,
+            started,
+            draining,
+        }))
     }
 
     /// Is the process on its way out? Then it is not ready, but still answers.

@@ -4,6 +4,7 @@
 //! setting comes from the environment or from `infer-router.toml` (the same name in lower case);
 //! the environment wins. All faults are told at once, each with name, value and rule.
 
+mod oip;
 mod source;
 
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use shared::policy::{DEFAULT_ACCURACY_FLOOR, DEFAULT_QUEUE_THRESHOLD, Policy, Po
 
 use crate::cache::{CacheBackend, CacheConfig};
 use crate::rollout::CanarySetting;
+pub use oip::OipConfig;
 use source::Reader;
 pub use source::{ConfigError, Setting, Source};
 
@@ -23,6 +25,8 @@ pub struct Config {
     pub role: Role,
     /// The HTTP doors.
     pub http: HttpConfig,
+    /// The Open Inference Protocol's paths.
+    pub oip: OipConfig,
     /// Redis and the promises of the queue.
     pub queue: QueueConfig,
     /// Where models lie and how they are run.
@@ -167,6 +171,7 @@ impl Config {
             "which parts this process runs: all, api (HTTP only) or worker (queued jobs, and the health routes)",
         );
         let http = http(&mut read);
+        let oip = oip::read(&mut read);
         let queue = queue(&mut read);
         let models = models(&mut read);
         let cache = cache(&mut read, &queue);
@@ -183,7 +188,7 @@ impl Config {
             "worker" => Role::Worker,
             _ => Role::All,
         };
-        Ok(Self { role, http, queue, models, cache, routing, log, settings })
+        Ok(Self { role, http, oip, queue, models, cache, routing, log, settings })
     }
 }
 
@@ -358,7 +363,8 @@ fn canary(read: &mut Reader) -> CanarySetting {
 
 fn cache(read: &mut Reader, queue: &QueueConfig) -> CacheConfig {
     let kinds = ["memory", "redis", "off"];
-    let backend = read.one_of("CACHE_BACKEND", "memory", &kinds, "where answers are kept: memory, redis (and memory), off");
+    let backend =
+        read.one_of("CACHE_BACKEND", "memory", &kinds, "where answers are kept: memory, redis (and memory), off");
     CacheConfig {
         backend: match backend.as_str() {
             "redis" => CacheBackend::Redis,
@@ -372,7 +378,12 @@ fn cache(read: &mut Reader, queue: &QueueConfig) -> CacheConfig {
             1_024..=1 << 40,
             "bytes that the answers kept in memory may take",
         ),
-        ttl: Duration::from_secs(read.number("CACHE_DEFAULT_TTL", 60, 1..=31_536_000, "seconds for which an answer is kept")),
+        ttl: Duration::from_secs(read.number(
+            "CACHE_DEFAULT_TTL",
+            60,
+            1..=31_536_000,
+            "seconds for which an answer is kept",
+        )),
         redis_url: queue.redis_url.clone(),
         prefix: queue.prefix.clone(),
         redis_timeout: millis(read.number(

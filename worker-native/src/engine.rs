@@ -29,6 +29,7 @@ use shared::catalog::Catalog;
 use tokio_util::task::TaskTracker;
 
 pub use answer::{Answer, Card, Prediction};
+pub use batcher::RunFacts;
 use index::Index;
 use loader::Loader;
 pub use pool::{Pool, PoolError, PoolView, WarmUp};
@@ -36,7 +37,6 @@ pub use reload::{LoadError, Reloaded};
 use repository::Repository;
 use runtime::Runtime;
 pub use stats::{BatchSize, StatsView, Times};
-pub use batcher::RunFacts;
 pub use version::{ModelVersion, Row, StateView, VersionState};
 
 use crate::config::ModelsConfig;
@@ -83,7 +83,8 @@ impl Engine {
         let opened = tokio::task::spawn_blocking(move || (Runtime::open(library.as_deref()), Repository::read(&dir)));
         let (runtime, repository) = opened.await.map_err(|error| EngineError::Runtime(error.to_string()))?;
         let runtime = runtime.map_err(EngineError::Runtime)?;
-        let loader = Arc::new(Loader { config: config.clone(), runtime, tasks: tasks.clone(), metrics: Metrics::new() });
+        let loader =
+            Arc::new(Loader { config: config.clone(), runtime, tasks: tasks.clone(), metrics: Metrics::new() });
         let engine = Self {
             index: ArcSwap::from_pointee(Index::empty()),
             loader,

@@ -113,7 +113,14 @@ pub fn choose(
     let (version, assignment, fallback) = version_of(model, request, key)?;
     let dearest = request.task.schema.tiers.last().cloned().unwrap_or_default();
     let lane = model.folder.tier.clone().unwrap_or(dearest);
-    Ok(Routed { version, assignment, rollout: Arc::clone(&model.rollout), lane, fallback: fallback || replaced, decision })
+    Ok(Routed {
+        version,
+        assignment,
+        rollout: Arc::clone(&model.rollout),
+        lane,
+        fallback: fallback || replaced,
+        decision,
+    })
 }
 
 fn pinned_decision(task: &CatalogTask, model: &Model, snapshots: &Snapshots, advice: &Advice) -> DecisionRecord {

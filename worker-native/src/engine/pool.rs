@@ -13,7 +13,7 @@ use super::backend::{Backend, RunError, Runner};
 use super::batcher::{Batcher, Input, Ran, Refused};
 use super::lanes::{Worker, drain_on_runtime, drain_on_thread};
 use super::stats::{Stats, StatsView};
-use super::tensor::{Signature, Tensor};
+use super::tensor::{Signature, Tensor, element_count};
 use super::watchdog::{Seen, Watch};
 
 /// One loaded model version and the workers that run it.
@@ -257,7 +257,7 @@ impl Pool {
                 let sent = format!("{}[{}]", given.data.data_type().name(), axes.join(","));
                 return invalid(format!("input `{}` is {sent}, the model takes {}", spec.name, spec.describe()));
             }
-            if given.shape.iter().product::<usize>() != given.data.len() {
+            if element_count(&given.shape) != Some(given.data.len()) {
                 return invalid(format!(
                     "input `{}` has {} elements, its shape says otherwise",
                     spec.name,

@@ -131,7 +131,8 @@ pub(super) async fn pools(State(app): State<App>) -> Response {
         .versions()
         .filter_map(|version| Some((version.card(), version.pool()?)))
         .map(|(card, pool)| {
-            let mut view = json!({"task": card.task, "model": card.model, "version": card.version, "alive": pool.is_alive()});
+            let mut view =
+                json!({"task": card.task, "model": card.model, "version": card.version, "alive": pool.is_alive()});
             if let (Value::Object(to), Ok(Value::Object(from))) = (&mut view, serde_json::to_value(pool.view())) {
                 to.extend(from);
             }

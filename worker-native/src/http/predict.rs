@@ -182,9 +182,7 @@ pub(super) async fn run(
     let started = Instant::now();
     let advice = Advice::from_headers(map);
     let routed = choose(index, &app.snapshots, &app.config.routing.policy, (request, request_id), &advice)?;
-    let decision = &routed.decision;
     let task = request.task.schema.name.as_str();
-    app.metrics.decision(task, decision.tier.as_deref(), &decision.reason, decision.by == "edge");
     let longest = app.config.http.predict_timeout;
     let wait = request.deadline_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest));
     let counted = app.snapshots.begin_synchronous(task, &routed.lane);
@@ -299,7 +297,8 @@ async fn element(
         let mut request = shared::reading::parse(raw.get().as_bytes(), &index.catalog)?;
         wanted.apply(&mut request)?;
         let done = run(app, index, &request, map, &id).await?;
-        let anomaly = done.given.answer.is_anomaly;
+        let (anomaly, decision) = (done.given.answer.is_anomaly, &done.routed.decision);
+        app.metrics.decision(&request.task.schema.name, decision.tier.as_deref(), &decision.reason, false);
         Ok::<_, ApiError>((serde_json::value::to_raw_value(&done.prediction(&request, &id)), anomaly))
     };
     let (answer, anomaly) = match answered.await {

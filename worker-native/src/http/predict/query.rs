@@ -21,9 +21,10 @@ pub(in crate::http) struct Wanted {
 impl Wanted {
     /// Reads a query string.
     pub(in crate::http) fn read(query: Option<&str>) -> Result<Self, ApiError> {
-        let uri: axum::http::Uri = format!("/?{}", query.unwrap_or_default()).parse().map_err(|_| wrong("the query"))?;
-        let Query(pairs): Query<BTreeMap<String, String>> = Query::try_from_uri(&uri)
-            .map_err(|error| ApiError::new(ErrorCode::InvalidQuery, error.to_string()))?;
+        let uri: axum::http::Uri =
+            format!("/?{}", query.unwrap_or_default()).parse().map_err(|_| wrong("the query"))?;
+        let Query(pairs): Query<BTreeMap<String, String>> =
+            Query::try_from_uri(&uri).map_err(|error| ApiError::new(ErrorCode::InvalidQuery, error.to_string()))?;
         let mut wanted = Self::default();
         for (name, value) in &pairs {
             let good = match name.as_str() {
@@ -97,7 +98,9 @@ mod tests {
         assert_eq!((wanted.model_name.as_deref(), wanted.model_version), (Some("fast"), Some(2)));
         assert_eq!((wanted.strict, wanted.model_type), (true, Some(ModelType::Sklearn)));
         assert_eq!(Wanted::read(None).unwrap(), Wanted::default());
-        for query in ["model_version=0", "strict=maybe", "model_type=torch", "modelname=fast", "model_version=1&model_version=2"] {
+        for query in
+            ["model_version=0", "strict=maybe", "model_type=torch", "modelname=fast", "model_version=1&model_version=2"]
+        {
             assert_eq!(Wanted::read(Some(query)).unwrap_err().code, ErrorCode::InvalidQuery, "{query}");
         }
     }
