@@ -48,7 +48,8 @@ class Network:
         return cls(normal(ids, channels, scale=0.5), layers, last, np.zeros(ids, np.float32))
 
     def parameters(self) -> list[np.ndarray]:
-        return [self.embedding, *(part for layer in self.layers for part in (layer.weights, layer.bias)), self.weights, self.bias]
+        inner = (part for layer in self.layers for part in (layer.weights, layer.bias))
+        return [self.embedding, *inner, self.weights, self.bias]
 
     def logits(self, ids: np.ndarray) -> np.ndarray:
         """[N, T] ids to [N, T - 63, ids]: the answers to all positions that see a whole window."""
@@ -95,7 +96,7 @@ class Network:
         graph = Graph(WINDOW, source=source)
         whole = graph.node("Cast", [source], "whole", to=TensorProto.INT64)
         # Whatever comes in, an id outside the alphabet is none that `Gather` ever sees.
-        least, most = (graph.constant(name, np.array(value, np.int64)) for name, value in (("least", 0), ("most", ids - 1)))
+        least, most = graph.constant("least", np.array(0, np.int64)), graph.constant("most", np.array(ids - 1, np.int64))
         known = graph.node("Clip", [whole, least, most], "known")
         flow = graph.node("Gather", [graph.constant("embedding", self.embedding), known], "embedded", axis=0)
         sizes = graph.constant("halves", np.array([columns, columns], np.int64))
@@ -105,7 +106,8 @@ class Network:
             # Which of a pair stands later is its second half.
             _, here = graph.nodes("Split", [joined, sizes], [f"earlier{number}", f"here{number}"], axis=2)
             product = graph.node("MatMul", [joined, graph.constant(f"weights{number}", layer.weights)], f"product{number}")
-            open_ = graph.node("Relu", [graph.node("Add", [product, graph.constant(f"bias{number}", layer.bias)], f"sum{number}")], f"open{number}")
+            total = graph.node("Add", [product, graph.constant(f"bias{number}", layer.bias)], f"sum{number}")
+            open_ = graph.node("Relu", [total], f"open{number}")
             flow = graph.node("Add", [here, open_], f"layer{number}")
         weights, bias = self.weights.copy(), self.bias.copy()
         weights[:, 0], bias[0] = 0.0, NEVER

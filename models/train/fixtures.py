@@ -108,11 +108,16 @@ def _autoencoder(out: Path, data: Data) -> None:
     _sklearn(out, "mlp_fixed_reshape", network, data.rows[:1], data.test, "predict")
 
 
-def _sklearn(out: Path, name: str, model, example: np.ndarray, rows: np.ndarray, method: str, zipmap: bool | None = None) -> None:
+def _sklearn(
+    out: Path, name: str, model, example: np.ndarray, rows: np.ndarray, method: str, zipmap: bool | None = None
+) -> None:
     options = None if zipmap is None else {id(model): {"zipmap": zipmap}}
     proto = to_onnx(model, example, options=options, target_opset=TARGET_OPSETS)
-    # No domain or producer version of the day: the bytes are the same for ever.
     proto.ir_version = IR_VERSION
+    # The exporter lists them in the order of a set (and some twice): sorted, a second run writes the same bytes.
+    opsets = sorted(proto.opset_import, key=lambda item: (item.domain, item.version))
+    del proto.opset_import[:]
+    proto.opset_import.extend(opsets)
     wanted = np.asarray(getattr(model, method)(rows), np.float64).reshape(len(rows), -1)
     record = {"output": proto.graph.output[-1].name, "inputs": _plain(rows), "outputs": _plain(wanted)}
     if method == "predict_proba":
@@ -152,13 +157,17 @@ def _arithmetic(out: Path, data: Data) -> None:
         proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=IR_VERSION)
         given = {"INPUT0": left, "INPUT1": right}
         if text:
-            given, answers = ({label: value.astype(str).astype(object) for label, value in table.items()} for table in (given, answers))
-        record = {"inputs": {k: v.tolist() for k, v in given.items()}, "outputs": {k: v.tolist() for k, v in answers.items()}}
+            given, answers = _as_text(given), _as_text(answers)
+        record = {key: {k: v.tolist() for k, v in table.items()} for key, table in (("inputs", given), ("outputs", answers))}
         content = _write(out, name, proto, record)
         found = ort.InferenceSession(content).run(list(answers), given)
         if any((one != two).any() for one, two in zip(found, answers.values(), strict=True)):
             raise SystemExit(f"{name}: wrong answer")
         print(f"{name}: {len(content)} bytes, {len(nodes)} nodes")
+
+
+def _as_text(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {label: value.astype(str).astype(object) for label, value in table.items()}
 
 
 def _plain(rows: np.ndarray) -> list[list[float]]:
