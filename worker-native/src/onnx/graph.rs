@@ -1,0 +1,1 @@
+//! Reads meaning out of ONNX messages: attributes, constants, who makes and who uses a value.
