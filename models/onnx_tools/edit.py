@@ -123,7 +123,7 @@ class Editor:
         gone = len(self.nodes) - len(kept)
         self.nodes = kept[::-1]
         self.index()
-        self.initializers = {name: tensor for name, tensor in self.initializers.items() if name in needed}
+        self.initializers = {name: tensor for name, tensor in self.initializers.items() if name in needed or name in self.inputs}
         return gone
 
     def finish(self) -> onnx.ModelProto:

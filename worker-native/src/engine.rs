@@ -20,7 +20,7 @@ pub use pool::{Pool, PoolError};
 
 use crate::config::ModelsConfig;
 use repository::Repository;
-use runtime::Runtime;
+pub(crate) use runtime::Runtime;
 
 /// Every model of the repository, loaded and warm.
 #[derive(Debug)]

@@ -16,5 +16,6 @@ pub mod onnx;
 pub mod queue;
 
 pub mod load;
+pub mod models_cli;
 
 mod clock;

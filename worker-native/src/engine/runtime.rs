@@ -13,7 +13,7 @@ use super::batcher::{RunError, Runner};
 
 /// The process's ONNX Runtime.
 #[derive(Debug)]
-pub(super) struct Runtime {
+pub(crate) struct Runtime {
     env: Environment,
 }
 
@@ -31,7 +31,7 @@ impl Runtime {
     ///
     /// # Errors
     /// A message that says which file was tried and what to set.
-    pub(super) fn open(library: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn open(library: Option<&Path>) -> Result<Self, String> {
         let path = library.map_or_else(search, Path::to_path_buf);
         let explain = |error: &dyn std::fmt::Display| {
             format!(
@@ -47,6 +47,11 @@ impl Runtime {
             .build()
             .map_err(|error| explain(&error))?;
         Ok(Self { env })
+    }
+
+    /// The environment, for the tools that compare models (`onnx::oracle`).
+    pub(crate) const fn environment(&self) -> &Environment {
+        &self.env
     }
 
     /// Opens one session on a model's bytes and checks that it takes `[rows, width]` floats and has the output.

@@ -17,6 +17,7 @@ mod doors;
 mod edge_failures;
 mod engine;
 mod journey;
+mod models_cli;
 mod queue;
 mod recovery;
 mod shift;
