@@ -9,6 +9,8 @@ mod batcher;
 mod pool;
 pub mod repository;
 mod runtime;
+#[cfg_attr(not(test), expect(dead_code, reason = "the pool does not ask it yet"))]
+mod trees;
 
 use std::path::Path;
 use std::sync::Arc;
