@@ -66,15 +66,20 @@ def likely_rows(model: onnx.ModelProto, width: int, count: int, seed: int) -> np
     return centre + spread * wide[:, None] * random.standard_normal((count, width))
 
 
-def table(answer) -> np.ndarray:
+def table(answer, classes: list | None) -> np.ndarray:
     """An output as one line per row; a list of maps as its values in the order of the classes."""
-    if isinstance(answer, list):
-        return np.array([list(each.values()) for each in answer])
+    if isinstance(answer, list) and classes:
+        return np.array([[each.get(name, np.nan) for name in classes] for each in answer])
     return np.asarray(answer)
 
 
-def compare(before: onnx.ModelProto, after: onnx.ModelProto, rows: np.ndarray | None = None, seed: int = 1) -> Difference | None:
-    """Runs both on made rows and on `rows`; None where every output agrees, numbers within `TOLERANCE`."""
+def compare(
+    before: onnx.ModelProto, after: onnx.ModelProto, rows: np.ndarray | None = None, zip_maps: dict | None = None, seed: int = 1
+) -> Difference | None:
+    """Runs both on made rows and on `rows`; None where every output agrees, numbers within `TOLERANCE`.
+
+    `zip_maps` are the classes of the outputs that were maps (`Report.zip_maps`).
+    """
     old, new = session(before), session(after)
     entry = only_input(old)
     made = likely_rows(before, entry.shape[1], ROWS, seed)
@@ -82,7 +87,7 @@ def compare(before: onnx.ModelProto, after: onnx.ModelProto, rows: np.ndarray | 
     feed = {entry.name: rows.astype(TYPES[entry.type])}
     worst: tuple[float, Difference | None] = (0.0, None)
     for output, was, now in zip(old.get_outputs(), old.run(None, feed), new.run(None, feed), strict=True):
-        was, now = table(was), table(now)
+        was, now = table(was, (zip_maps or {}).get(output.name)), table(now, None)
         if was.size != now.size:
             raise CannotCompare(f"output {output.name} has {was.shape} before and {now.shape} after")
         was, now = (array.reshape(len(rows), -1) for array in (was, now))

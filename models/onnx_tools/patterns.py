@@ -44,21 +44,69 @@ def scan_metric(editor: Editor, node: NodeProto) -> bool:
     return difference.op_type == "Sub" and sorted(difference.input) == sorted((rows, point))
 
 
-def distances(editor: Editor) -> int:
-    """Scan, Transpose[, Sqrt] as one `CDist` of com.microsoft, as skl2onnx does with `optim="cdist"`."""
+def centred(points: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The middle of the stored rows and the rows seen from there, where the middle is further out than they are."""
+    wide = points.astype(np.float64)
+    middle = wide.mean(axis=0).astype(points.dtype)
+    moved = wide - middle
+    if not np.isfinite(moved).all() or (middle.astype(np.float64) ** 2).sum() <= (moved**2).sum() / len(points):
+        return None
+    return middle, moved.astype(points.dtype)
+
+
+def cdist(editor: Editor, scan: NodeProto, output: str, root: bool) -> list[NodeProto]:
+    """`CDist` of com.microsoft, as skl2onnx writes it with `optim="cdist"`.
+
+    It computes |x|^2 - 2 xy + |y|^2, which loses digits far from the origin: so both sides move to the middle first.
+    """
+    rows, points = scan.input
+    nodes = []
+    if found := centred(editor.constant(points)):
+        middle, points = editor.add_constant("middle", found[0]), editor.add_constant("points_from_middle", found[1])
+        nodes.append(helper.make_node("Sub", [rows, middle], [editor.fresh("rows_from_middle")]))
+        rows = nodes[0].output[0]
+    editor.import_domain("com.microsoft", 1)
+    metric = "euclidean" if root else "sqeuclidean"
+    return [*nodes, helper.make_node("CDist", [rows, points], [output], domain="com.microsoft", metric=metric)]
+
+
+def all_pairs(editor: Editor, scan: NodeProto, output: str, root: bool) -> list[NodeProto]:
+    """What the loop does, for all stored rows at once: the same bits, but it holds every difference in memory."""
+    opset = next((entry.version for entry in editor.model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    wide, difference, squared = (editor.fresh(name) for name in ("each_row", "differences", "squared"))
+    total = squared if root else output
+
+    def over(kind: str, source: str, made: str, axis: int, since: int, **given) -> NodeProto:
+        if opset < since:
+            return helper.make_node(kind, [source], [made], axes=[axis], **given)
+        return helper.make_node(kind, [source, editor.add_constant("axis", np.array([axis]))], [made], **given)
+
+    nodes = [
+        over("Unsqueeze", scan.input[0], wide, 1, 13),
+        helper.make_node("Sub", [wide, scan.input[1]], [difference]),
+        over("ReduceSumSquare", difference, total, 2, 18, keepdims=0),
+    ]
+    return nodes + ([helper.make_node("Sqrt", [squared], [output])] if root else [])
+
+
+# Differences that the exact form may hold for one row.
+WIDEST = 1 << 15
+
+
+def distances(editor: Editor, form: str) -> int:
+    """Scan, Transpose[, Sqrt] in a faster form: `cdist`, or `exact`; with `loop` nothing is done."""
     done = 0
-    for scan in list(editor.nodes):
-        if not scan_metric(editor, scan):
+    for scan in list(editor.nodes) if form != "loop" else []:
+        if not scan_metric(editor, scan) or (form == "exact" and editor.constant(scan.input[1]).size > WIDEST):
             continue
         turn = editor.only_user(scan.output[1], "Transpose")
         if turn is None or list(attributes(turn).get("perm", [1, 0])) != [1, 0]:
             continue
         root = editor.only_user(turn.output[0], "Sqrt")
-        last, metric = (turn, "sqeuclidean") if root is None else (root, "euclidean")
-        made = helper.make_node("CDist", scan.input, last.output, domain="com.microsoft", metric=metric)
-        editor.replace(last, made)
+        last = turn if root is None else root
+        make = cdist if form == "cdist" else all_pairs
+        editor.replace(last, *make(editor, scan, last.output[0], root is not None))
         editor.sweep()
-        editor.import_domain("com.microsoft", 1)
         done += 1
     return done
 

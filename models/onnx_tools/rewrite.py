@@ -29,9 +29,10 @@ class Report:
         return any((self.trees, self.distances, self.labels, self.zip_maps, self.reshapes, self.cleaned))
 
 
-def optimize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Report]:
+def optimize(model: onnx.ModelProto, form: str = "cdist") -> tuple[onnx.ModelProto, Report]:
     """A rewritten copy and what was done to it; what is not understood stays as it is.
 
+    `form` is what loops over distances become: "cdist" (fastest), "exact" (the same bits), or "loop" (they stay).
     Nothing is run here: compare the two with `onnx_tools.parity` before you serve the copy.
     """
     editor = Editor(copy.deepcopy(model))
@@ -39,7 +40,7 @@ def optimize(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Report]:
     cleaned = clean(editor)
     report.zip_maps = patterns.zip_maps(editor)
     report.trees = forest.fuse(editor)
-    report.distances = patterns.distances(editor)
+    report.distances = patterns.distances(editor, form)
     report.reshapes = patterns.reshapes(editor)
     report.labels = patterns.labels(editor)
     report.cleaned = dict(cleaned + clean(editor))

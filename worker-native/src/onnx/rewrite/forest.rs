@@ -85,7 +85,7 @@ impl<'a> Walk<'a> {
         if let Some((shape, column)) = self.editor.constant(name) {
             return (column.len() == 1 && shape.len() <= 2).then_some(column);
         }
-        let node = self.editor.producer(name)?;
+        let node = self.editor.producer(name).filter(|node| node.output.first().is_some_and(|first| first == name))?;
         let depth = depth.checked_sub(1)?;
         let first = node.input.first()?;
         let value = match node.op_type() {

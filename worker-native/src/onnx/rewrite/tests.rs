@@ -272,6 +272,69 @@ fn the_models_of_the_repository_need_nothing_slow_rewritten() {
     }
 }
 
+/// A tree of one split on column 1, whose leaves weigh 3 and 4.
+fn stump(output: &str) -> NodeProto {
+    let mut node = build::node("TreeEnsembleRegressor", "ai.onnx.ml", &["x"], &[output]);
+    node.attribute = vec![
+        build::ints("nodes_treeids", vec![7; 3]),
+        build::ints("nodes_nodeids", vec![0, 1, 2]),
+        build::ints("nodes_featureids", vec![1, 0, 0]),
+        build::strings("nodes_modes", [&b"BRANCH_LEQ"[..], b"LEAF", b"LEAF"].map(<[u8]>::to_vec).to_vec()),
+        build::floats("nodes_values", vec![0.5, 0.0, 0.0]),
+        build::ints("nodes_truenodeids", vec![1, 0, 0]),
+        build::ints("nodes_falsenodeids", vec![2, 0, 0]),
+        build::ints("target_treeids", vec![7; 2]),
+        build::ints("target_nodeids", vec![1, 2]),
+        build::ints("target_ids", vec![0; 2]),
+        build::floats("target_weights", vec![3.0, 4.0]),
+    ];
+    node
+}
+
+#[test]
+fn a_sum_in_float64_goes_on_in_float64() {
+    let mut cast = build::node("Cast", "", &["leaf"], &["wide"]);
+    cast.attribute.push(build::int("to", 11));
+    let double = build::node("Add", "", &["wide", "wide"], &["twice"]);
+    let sum = build::node("Sum", "", &["twice", "wide"], &["y"]);
+    let value = |name: &str| ValueInfoProto { name: Some(name.to_owned()), ..ValueInfoProto::default() };
+    let graph = GraphProto {
+        node: vec![stump("leaf"), cast, double, sum],
+        input: vec![value("x")],
+        output: vec![value("y")],
+        ..GraphProto::default()
+    };
+    let (after, done) = rewritten(&ModelProto { graph: Some(graph), ..ModelProto::default() });
+    // The same tree stands behind both terms; each becomes a tree of the ensemble.
+    assert_eq!((done.trees, kinds(&after)), (2, vec!["TreeEnsembleRegressor", "Cast"]));
+    let ensemble = &self::graph(&after).node[0];
+    assert_eq!(floats(ensemble, "target_weights").unwrap(), [6.0, 8.0, 3.0, 4.0]);
+    assert_eq!(ints(ensemble, "nodes_treeids").unwrap(), [0, 0, 0, 1, 1, 1]);
+}
+
+#[test]
+fn changed_bytes_do_no_harm() {
+    let mut random = fastrand::Rng::with_seed(3);
+    for name in ["stock_lof", "zipmap_logreg_names", "mlp_fixed_reshape"] {
+        let whole = fixture(name).encode_to_vec();
+        let mut understood = 0;
+        for _ in 0..300 {
+            let mut bytes = whole.clone();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..bytes.len());
+                bytes[at] = random.u8(..);
+            }
+            if let Ok(model) = ModelProto::decode(bytes.as_slice()) {
+                understood += 1;
+                for form in [Distances::CDist, Distances::Exact] {
+                    assert!(optimize(model.clone(), form).1.nodes_before < 1_000);
+                }
+            }
+        }
+        assert!(understood > 50, "{name}: {understood}");
+    }
+}
+
 #[test]
 fn hostile_graphs_end() {
     // A circle, a node without anything, a model without a graph.
