@@ -19,9 +19,9 @@ pub(super) const LANES: usize = 8;
 /// No trainer makes deeper ones, and each level costs time for every row.
 const MAX_DEPTH: u32 = 1024;
 /// Nodes of one ensemble, leaves included.
-const MAX_NODES: usize = 1 << 26;
+const MAX_NODES: usize = 1 << 24;
 /// Numbers in the table of leaves with several weights.
-const MAX_TABLE: usize = 1 << 26;
+const MAX_TABLE: usize = 1 << 24;
 
 /// A branch or a leaf.
 ///

@@ -105,7 +105,10 @@ fn input_width(input: &ValueInfoProto) -> Result<usize, String> {
 
 impl<'a> Loader<'a> {
     fn add(&mut self, node: &'a NodeProto, output: usize) -> Result<Known, String> {
-        let unsupported = || format!("{} {} is not known here", node.domain(), graph::describe(node));
+        let unsupported = || {
+            let domain = if graph::is_standard(node) { "" } else { node.domain() };
+            format!("{domain}{}{} is not known here", if domain.is_empty() { "" } else { "." }, graph::describe(node))
+        };
         if read::is_ensemble(node) {
             return self.trees(node, output);
         }

@@ -1,5 +1,6 @@
 //! The kernel against ONNX Runtime, on the repository's models, on scikit-learn's exports and on random forests.
 
+mod build;
 mod forests;
 mod hostile;
 mod speed;
@@ -14,13 +15,14 @@ use crate::onnx::graph;
 use forests::Forest;
 
 /// A tree model with the output that is compared.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("../models/pump-anomaly/isolation_forest/1/model.onnx", "score"),
     ("../models/hydraulic-leak/hist_gradient_boosting/1/model.onnx", "probabilities"),
     ("tests/fixtures/trees/decision_tree_regressor.onnx", "variable"),
     ("tests/fixtures/trees/gbc.onnx", "probabilities"),
     ("tests/fixtures/trees/gbc_binary.onnx", "probabilities"),
     ("tests/fixtures/trees/hgb_binary.onnx", "probabilities"),
+    ("tests/fixtures/trees/isolation_forest_fused.onnx", "scores"),
     ("tests/fixtures/trees/rf_classifier.onnx", "probabilities"),
 ];
 
@@ -177,6 +179,11 @@ fn other_graphs_are_refused_for_a_stated_reason() {
     let read = |file: &str| std::fs::read(path(file)).unwrap();
     refused(&read(FILES[0].0), "nothing", "no output \"nothing\"");
     refused(&read("tests/fixtures/trees/gbc.onnx"), "label", "labels");
+    refused(
+        &read("tests/fixtures/trees/isolation_forest_fused.onnx"),
+        "label",
+        "Less (making \"predict_C01\") is not known",
+    );
     refused(&read("../models/pump-anomaly/autoencoder/1/model.onnx"), "score", "leaves float32");
     refused(&read("../models/hydraulic-leak/logreg/1/model.onnx"), "probabilities", "Gemm");
     let forest = Forest::default();

@@ -33,6 +33,7 @@ fn beside_onnx_runtime() {
     println!("{:<34} {:>5} {:>9} {:>9} {:>6}", "model", "batch", "ours us", "ORT us", "times");
     for (file, output) in files {
         let model = std::fs::read(&file).unwrap();
+        agree(&file.to_string_lossy(), &model, &output, 2000, false);
         let trees = TreeModel::load(&model, &output).unwrap();
         let width = trees.width();
         let mut oracle = Oracle::open(&model, &output, width).unwrap();
