@@ -15,8 +15,10 @@ pub mod routing;
 pub mod answering;
 pub mod consumer;
 pub mod engine;
+pub mod onnx;
 pub mod queue;
 
 pub mod load;
+pub mod models_cli;
 
 mod clock;

@@ -13,19 +13,23 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::Card;
 use super::backend::{Backend, Runner};
-use super::batcher::Batcher;
+use super::batcher::{Batcher, run_rows};
 use super::explain::Profile;
+use super::native::{NativeTrees, TreeRunner};
 use super::pool::{Pool, WarmUp};
 use super::repository::{BackendChoice, Kind, ModelFolder, Output, TaskFolder, VersionFacts};
 use super::runtime::{Columns, OrtBackend, Provider, Runtime, SessionOptions, Source, check_reading_input};
 use super::stats::Stats;
 use super::tensor::Signature;
+use super::trees::TreeModel;
 use super::warm_up::{Samples, Timing, tensors, warm_up};
 use crate::config::ModelsConfig;
 use crate::telemetry::metrics::{Metrics, ModelMetrics};
 
 /// A batch that takes longer would hold a runtime thread from its other work.
 const FAST_LANE_LIMIT: Duration = Duration::from_micros(250);
+/// How far the native kernel's rows may be from ONNX Runtime's, relative above 1.
+const NATIVE_DIFFERENCE: f32 = 1e-6;
 /// A file that large gets one session where nobody says otherwise: each has its own copy of the weights.
 const LARGE_FILE: usize = 50 << 20;
 
@@ -176,7 +180,7 @@ impl Loader {
         Ok(pool)
     }
 
-    fn warm_up_rows(&self, spec: &Spec, ort: OrtBackend, _bytes: &[u8]) -> Result<Warm, String> {
+    fn warm_up_rows(&self, spec: &Spec, ort: OrtBackend, bytes: &[u8]) -> Result<Warm, String> {
         let fixed = ort.fixed_rows();
         let cap = fixed.or(spec.max_batch).unwrap_or(self.config.max_batch).max(1);
         let samples = Samples::of(&spec.kind, cap).ok_or("a tensor task has no readings to try")?;
@@ -184,10 +188,22 @@ impl Loader {
         let ort = ort.with_columns(columns(spec));
         let mut runner = ort.open()?;
         let timing = warm_up(runner.as_mut(), &samples, cap, fixed)?;
-        if spec.backend == BackendChoice::Native {
-            return Err("backend = \"native\": the native kernel cannot run it".to_owned());
+        let ort = ort.with_max_batch(timing.max_batch);
+        if spec.backend != BackendChoice::Ort {
+            match native(spec, bytes, (runner.as_mut(), timing), &samples, cap) {
+                Ok((trees, native)) if spec.backend == BackendChoice::Native || native.beats(&timing) => {
+                    let backend = NativeTrees::new(trees, ort, native.max_batch);
+                    let runner = backend.open()?;
+                    return Ok((Arc::new(backend), runner, native));
+                }
+                Ok(_) => {}
+                Err(reason) if spec.backend == BackendChoice::Native => {
+                    return Err(format!("backend = \"native\": {reason}"));
+                }
+                Err(reason) => tracing::debug!(model = %spec.label(), reason, "the native kernel does not run it"),
+            }
         }
-        Ok((Arc::new(ort.with_max_batch(timing.max_batch)), runner, timing))
+        Ok((Arc::new(ort), runner, timing))
     }
 
     /// A model that takes any tensors: tried with zeros, which it may refuse; what it shows then is not relied on.
@@ -199,6 +215,41 @@ impl Loader {
             tensors::try_out(runner.as_mut(), &ort.signature, batched.then_some(cap), &spec.label());
         Ok((Arc::new(ort.with_max_batch(max_batch)), runner, timing))
     }
+}
+
+/// The native kernel for a version, held against ONNX Runtime on the samples, and its times.
+///
+/// # Errors
+/// Why it does not run this file, or not exactly.
+fn native(
+    spec: &Spec,
+    bytes: &[u8],
+    (oracle, known): (&mut dyn Runner, Timing),
+    samples: &Samples,
+    cap: usize,
+) -> Result<(Arc<TreeModel>, Timing), String> {
+    let columns = columns(spec);
+    let [(output, width)] = columns.0.as_slice() else {
+        return Err("it answers from several outputs".to_owned());
+    };
+    let trees = TreeModel::load(bytes, output)?;
+    if Some(trees.width()) != samples.width() || trees.columns() != *width {
+        return Err(format!("it has {} columns and {} outputs", trees.width(), trees.columns()));
+    }
+    let trees = Arc::new(trees);
+    let mut runner = TreeRunner::rows_only(Arc::clone(&trees));
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for rows in [1, known.max_batch.min(cap)] {
+        let failed = |error: super::backend::RunError| error.to_string();
+        run_rows(oracle, samples.head(rows), &mut theirs).map_err(failed)?;
+        run_rows(&mut runner, samples.head(rows), &mut ours).map_err(failed)?;
+        let same = |(a, b): (&f32, &f32)| (a - b).abs() <= NATIVE_DIFFERENCE * a.abs().max(1.0);
+        if theirs.len() != ours.len() || !theirs.iter().zip(&ours).all(same) {
+            return Err(format!("its rows differ from ONNX Runtime's by more than {NATIVE_DIFFERENCE}"));
+        }
+    }
+    let timing = warm_up(&mut runner, samples, cap, spec.max_batch)?;
+    Ok((trees, timing))
 }
 
 /// The outputs that make up a reading's row.

@@ -81,7 +81,7 @@ impl Slot {
     /// A load has ended; the pool serves unless the version was taken away meanwhile.
     fn loaded(&self, pool: Pool) {
         let mut state = self.state();
-        if self.slot.withdrawn.load(Ordering::Relaxed) {
+        if self.withdrawn.load(Ordering::Relaxed) {
             return pool.close();
         }
         self.pool.store(Some(Arc::new(pool)));

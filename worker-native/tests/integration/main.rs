@@ -20,6 +20,7 @@ mod edge_routes;
 mod engine;
 mod journey;
 mod metrics;
+mod models_cli;
 mod oip;
 mod queue;
 mod recovery;

@@ -1,6 +1,6 @@
 //! What a caller may say in the query instead of the body: `model_name`, `model_type`, `model_version`, `strict`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use axum::extract::Query;
 use shared::catalog::ModelType;
@@ -23,9 +23,10 @@ impl Wanted {
     pub(in crate::http) fn read(query: Option<&str>) -> Result<Self, ApiError> {
         let uri: axum::http::Uri =
             format!("/?{}", query.unwrap_or_default()).parse().map_err(|_| wrong("the query"))?;
-        let Query(pairs): Query<BTreeMap<String, String>> =
+        let Query(pairs): Query<Vec<(String, String)>> =
             Query::try_from_uri(&uri).map_err(|error| ApiError::new(ErrorCode::InvalidQuery, error.to_string()))?;
         let mut wanted = Self::default();
+        let mut seen = BTreeSet::new();
         for (name, value) in &pairs {
             let good = match name.as_str() {
                 "model_name" => {
@@ -47,7 +48,7 @@ impl Wanted {
                 }
                 _ => false,
             };
-            if !good {
+            if !good || !seen.insert(name) {
                 return Err(wrong(&format!("`{name}={value}`")));
             }
         }
