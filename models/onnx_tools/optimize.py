@@ -39,6 +39,8 @@ def words(report: Report) -> list[str]:
     lines += [f"output {name!r} is now [N, {wide}]; it was [N * {wide}, 1]" for name, wide in report.reshapes.items()]
     if report.labels:
         lines.append(f"{report.labels} label computation(s) shortened")
+    if report.signs:
+        lines.append(f"{report.signs} change(s) of sign went into the node beside them")
     return lines + [f"clean-up: {count} {kind}" for kind, count in report.cleaned.items()]
 
 

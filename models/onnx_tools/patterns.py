@@ -177,3 +177,40 @@ def labels(editor: Editor) -> int:
         editor.sweep()
         done += 1
     return done
+
+
+def into_constant(editor: Editor, node: NodeProto) -> tuple[NodeProto, NodeProto] | None:
+    """`Neg(x / c)` as `x / -c`."""
+    value = editor.constant(node.input[1]) if node.op_type in ("Div", "Mul") else None
+    last = editor.only_user(node.output[0], "Neg") if value is not None and value.size == 1 and value.dtype.kind == "f" else None
+    if last is None:
+        return None
+    return last, helper.make_node(node.op_type, [node.input[0], editor.add_constant("turned", -value)], last.output)
+
+
+def into_difference(editor: Editor, node: NodeProto) -> tuple[NodeProto, NodeProto] | None:
+    """`Neg(z) + o` and `z * -1 + o` as `o - z`."""
+    factor = editor.constant(node.input[1]) if node.op_type == "Mul" else None
+    if node.op_type != "Neg" and (factor is None or factor.size != 1 or factor.dtype.kind != "f" or factor.item() != -1):
+        return None
+    last = editor.only_user(node.output[0], "Add")
+    if last is None or last.input[0] == last.input[1]:
+        return None
+    other = last.input[1] if last.input[0] == node.output[0] else last.input[0]
+    offset = editor.constant(other)
+    if offset is None or offset.ndim < (0 if factor is None else factor.ndim):
+        return None
+    return last, helper.make_node("Sub", [other, node.input[0]], last.output)
+
+
+def signs(editor: Editor) -> int:
+    """Changes of sign, taken into the node beside them. Exact: a sign changes no other bit of a float."""
+    done = 0
+    while True:
+        candidates = [node for node in editor.nodes if node.op_type in ("Div", "Mul", "Neg")]
+        found = next((pair for node in candidates if (pair := into_constant(editor, node) or into_difference(editor, node))), None)
+        if found is None:
+            return done
+        editor.replace(*found)
+        editor.sweep()
+        done += 1

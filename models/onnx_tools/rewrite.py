@@ -20,6 +20,7 @@ class Report:
     trees: int = 0
     distances: int = 0
     labels: int = 0
+    signs: int = 0
     zip_maps: dict[str, list] = field(default_factory=dict)
     reshapes: dict[str, int] = field(default_factory=dict)
     cleaned: dict[str, int] = field(default_factory=dict)
@@ -43,6 +44,9 @@ def optimize(model: onnx.ModelProto, form: str = "cdist") -> tuple[onnx.ModelPro
     report.distances = patterns.distances(editor, form)
     report.reshapes = patterns.reshapes(editor)
     report.labels = patterns.labels(editor)
+    # A sign alone is no reason to touch a graph that is otherwise as it should be.
+    if report.trees or report.distances:
+        report.signs = patterns.signs(editor)
     report.cleaned = dict(cleaned + clean(editor))
     report.nodes_after = len(editor.nodes)
     return editor.finish(), report

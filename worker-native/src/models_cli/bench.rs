@@ -1,7 +1,7 @@
 //! How fast is a model? Owns how that is measured.
 //!
 //! Runs rotate through many rows: a tree model that sees one row again and again looks up to three times as fast as
-//! it is, since the processor learns its way by heart. The fastest of several blocks counts; what is slower was
+//! it is, since the processor learns its way by heart. The fastest of many blocks counts; what is slower was
 //! disturbed.
 
 use std::ops::Range;
@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::rows::Rows;
 use crate::onnx::oracle::{Loaded, Oracle};
 
-/// For one batch size of one model.
+/// For one batch size of one model; a block is about as long as a process runs undisturbed on a busy machine.
 const BUDGET: Duration = Duration::from_millis(400);
-const BLOCKS: u32 = 8;
+const BLOCKS: u32 = 100;
 
 /// What a model costs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

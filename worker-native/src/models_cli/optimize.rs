@@ -259,6 +259,9 @@ fn what_was_done(done: &Done, distances: Option<Distances>) -> Vec<String> {
     if done.labels > 0 {
         lines.push(format!("{} label computation(s) became Where.", done.labels));
     }
+    if done.signs > 0 {
+        lines.push(format!("{} change(s) of sign went into the node beside them.", done.signs));
+    }
     let cleaned = done.cleaned;
     if cleaned.identities + cleaned.casts + cleaned.dead > 0 {
         let (identities, casts, dead) = (cleaned.identities, cleaned.casts, cleaned.dead);

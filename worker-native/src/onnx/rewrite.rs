@@ -12,6 +12,7 @@ mod distances;
 mod edit;
 mod forest;
 mod outputs;
+mod signs;
 
 use serde::Serialize;
 
@@ -80,6 +81,8 @@ pub struct Done {
     pub distances: usize,
     /// Label computations that became `Where`.
     pub labels: usize,
+    /// Changes of sign that went into the node beside them.
+    pub signs: usize,
     /// Outputs that were maps.
     pub unzipped: Vec<Unzipped>,
     /// Outputs that had lost their columns.
@@ -109,6 +112,10 @@ pub fn optimize(model: ModelProto, form: Distances) -> (ModelProto, Done) {
     done.distances = distances::replace_loops(&mut editor, form);
     done.repaired = outputs::repair_reshapes(&mut editor);
     done.labels = outputs::shorten_labels(&mut editor);
+    // A sign alone is no reason to touch a graph that is otherwise as it should be.
+    if done.trees + done.distances > 0 {
+        done.signs = signs::fold(&mut editor);
+    }
     done.cleaned = first.plus(clean::clean(&mut editor));
     done.nodes_after = editor.node_count();
     (editor.finish(), done)

@@ -54,8 +54,20 @@ fn rewritten_with(before: &ModelProto, form: Distances) -> (ModelProto, Done) {
 #[test]
 fn an_isolation_forest_becomes_one_ensemble() {
     let (after, done) = rewritten(&fixture("stock_iforest"));
-    assert_eq!((done.trees, done.nodes_before, done.nodes_after), (20, 550, 8));
-    assert_eq!(kinds(&after), ["TreeEnsembleRegressor", "Div", "Neg", "Pow", "Neg", "Add", "Less", "Where"]);
+    assert_eq!((done.trees, done.nodes_before, done.nodes_after), (20, 550, 6));
+    assert_eq!(kinds(&after), ["TreeEnsembleRegressor", "Div", "Pow", "Sub", "Less", "Where"]);
+}
+
+#[test]
+fn a_score_that_is_an_output_keeps_its_sign_to_itself() {
+    let mut before = fixture("stock_iforest");
+    // As with the exporter's option `score_samples`.
+    let added = graph(&before).node.iter().find(|node| node.output[0] == "scores").unwrap().input[0].clone();
+    let output = ValueInfoProto { name: Some(added), ..graph(&before).output[1].clone() };
+    before.graph.as_mut().unwrap().output.push(output);
+    let (after, done) = rewritten(&before);
+    assert_eq!(kinds(&after), ["TreeEnsembleRegressor", "Div", "Pow", "Neg", "Add", "Less", "Where"]);
+    assert_eq!(done.signs, 1);
 }
 
 /// Liu, Ting, Zhou 2008, equation 1, for a leaf of `n` training rows.
