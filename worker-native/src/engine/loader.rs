@@ -24,12 +24,15 @@ use super::tensor::Signature;
 use super::trees::TreeModel;
 use super::warm_up::{Samples, Timing, tensors, warm_up};
 use crate::config::ModelsConfig;
+use crate::onnx::{graph, rewrite};
 use crate::telemetry::metrics::{Metrics, ModelMetrics};
 
 /// A batch that takes longer would hold a runtime thread from its other work.
 const FAST_LANE_LIMIT: Duration = Duration::from_micros(250);
 /// How far the native kernel's rows may be from ONNX Runtime's, relative above 1.
 const NATIVE_DIFFERENCE: f32 = 1e-6;
+/// A file that takes longer to open has likely thousands of nodes.
+const SLOW_LOAD: Duration = Duration::from_millis(200);
 /// A file that large gets one session where nobody says otherwise: each has its own copy of the weights.
 const LARGE_FILE: usize = 50 << 20;
 
@@ -145,6 +148,7 @@ impl Loader {
         let options = SessionOptions { intra_threads: spec.intra_threads, provider: spec.provider };
         let source = Source { file: spec.file.clone(), sha256: spec.facts.sha256.clone() };
         let ort = self.runtime.backend(Arc::clone(&bytes), source, options)?;
+        advise(spec, &bytes, started.elapsed());
         check_outputs(spec, &ort.signature)?;
         let (backend, first, timing) = if let Kind::Tensor = spec.kind {
             self.warm_up_tensors(spec, ort)?
@@ -262,6 +266,17 @@ fn columns(spec: &Spec) -> Columns {
         }
     }
     Columns(columns)
+}
+
+/// A file that takes long to open is likely a slow export: says what would make it better.
+fn advise(spec: &Spec, bytes: &[u8], took: Duration) {
+    if took < SLOW_LOAD {
+        return;
+    }
+    let Ok(model) = graph::decode(bytes, bytes.len()) else { return };
+    for advice in rewrite::advice(&model) {
+        tracing::warn!(model = %spec.label(), load_ms = millis(took), advice, "a slow model file");
+    }
 }
 
 /// Has the file what the task and the model say of it?
