@@ -174,8 +174,8 @@ impl Loader {
             tasks: self.tasks.clone(),
             warm_up: WarmUp {
                 load_ms: millis(started.elapsed()),
-                single_us: millis(timing.single) * 1_000.0,
-                largest_us: millis(timing.largest) * 1_000.0,
+                single_us: micros(timing.single),
+                largest_us: micros(timing.largest),
                 max_batch: timing.max_batch,
                 own_threads,
             },
@@ -304,8 +304,14 @@ fn check_outputs(spec: &Spec, signature: &Signature) -> Result<(), String> {
     Ok(())
 }
 
+/// Milliseconds to the microsecond: more digits would be noise.
 pub(super) fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Microseconds to the hundredth.
+fn micros(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e8).round() / 1e2
 }
 
 /// The SHA-256 of some bytes, in lower-case hex.

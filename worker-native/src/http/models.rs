@@ -46,7 +46,7 @@ fn version_view(version: &ModelVersion) -> Value {
     });
     let state = version.state();
     json!({
-        "version": card.version, "state": state.state, "reason": state.reason, "accuracy": card.training_accuracy,
+        "version": card.version, "state": state.state, "reason": state.reason, "accuracy": card.training_accuracy.map(|accuracy| (f64::from(accuracy) * 1e4).round() / 1e4),
         "sha256": card.sha256, "tensors": tensors, "service_us": version.service_us(),
         "warm_up": pool.as_ref().map(|pool| pool.warm_up),
     })

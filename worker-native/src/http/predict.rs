@@ -210,7 +210,7 @@ struct RawBatch {
 #[derive(Debug, Serialize)]
 struct BatchAnswer {
     request_id: String,
-    predictions: Vec<Element>,
+    predictions: Vec<Box<RawValue>>,
     total_samples: usize,
     succeeded: usize,
     failed: usize,
@@ -220,12 +220,10 @@ struct BatchAnswer {
     latency_ms: f64,
 }
 
-#[derive(Debug, Serialize)]
+/// One reading's part of the answer, and whether it is an anomaly; none where it failed.
+#[derive(Debug)]
 struct Element {
-    index: usize,
-    #[serde(flatten)]
     answer: Box<RawValue>,
-    #[serde(skip)]
     anomaly: Option<bool>,
 }
 
@@ -251,14 +249,14 @@ pub(super) async fn batch(
         let (app, index, wanted, map, request_id) = (&app, &index, &wanted, &map, &request_id);
         async move { element(app, index, (i, &raw), wanted, map, request_id).await }
     });
-    let predictions: Vec<Element> = stream::iter(elements).buffered(AT_ONCE).collect().await;
-    let succeeded = predictions.iter().filter(|element| element.anomaly.is_some()).count();
-    let anomalies_detected = predictions.iter().filter(|element| element.anomaly == Some(true)).count();
+    let elements: Vec<Element> = stream::iter(elements).buffered(AT_ONCE).collect().await;
+    let succeeded = elements.iter().filter(|element| element.anomaly.is_some()).count();
+    let anomalies_detected = elements.iter().filter(|element| element.anomaly == Some(true)).count();
     #[expect(clippy::cast_precision_loss, reason = "counts of one body")]
     let anomaly_rate = if succeeded == 0 { 0.0 } else { anomalies_detected as f64 / succeeded as f64 };
     let answer = BatchAnswer {
         request_id,
-        predictions,
+        predictions: elements.into_iter().map(|element| element.answer).collect(),
         total_samples: total,
         succeeded,
         failed: total - succeeded,
@@ -299,7 +297,7 @@ async fn element(
         let done = run(app, index, &request, map, &id).await?;
         let (anomaly, decision) = (done.given.answer.is_anomaly, &done.routed.decision);
         app.metrics.decision(&request.task.schema.name, decision.tier.as_deref(), &decision.reason, false);
-        Ok::<_, ApiError>((serde_json::value::to_raw_value(&done.prediction(&request, &id)), anomaly))
+        Ok::<_, ApiError>((indexed(i, &done.prediction(&request, &id)), anomaly))
     };
     let (answer, anomaly) = match answered.await {
         Ok((answer, anomaly)) => (answer, Some(anomaly)),
@@ -307,11 +305,18 @@ async fn element(
             let faults: Vec<Fault> = error.faults.iter().map(|fault| within(fault, i)).collect();
             let problem = Problem::new(error.code, &error.detail, "/predict/batch", &faults, &id);
             app.metrics.error(error.code.http_status(), error.code.name());
-            (serde_json::value::to_raw_value(&serde_json::json!({ "error": problem })), None)
+            (indexed(i, &serde_json::json!({ "error": problem })), None)
         }
     };
+    Element { answer, anomaly }
+}
+
+/// An object with its index in front.
+fn indexed(i: usize, object: &impl Serialize) -> Box<RawValue> {
     // Strings and numbers in memory: writing them has no failing case.
-    Element { index: i, answer: answer.unwrap_or_default(), anomaly }
+    let json = serde_json::to_string(object).unwrap_or_default();
+    let rest = json.strip_prefix('{').unwrap_or("}");
+    RawValue::from_string(format!("{{\"index\":{i},{rest}")).unwrap_or_default()
 }
 
 /// A fault of a reading, with the pointer into the whole body.
