@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
+
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::queue::RedisQueue;
@@ -24,6 +26,8 @@ pub struct Parts {
     pub queue: RedisQueue,
     /// Load and accuracy.
     pub snapshots: Snapshots,
+    /// Places for texts and series in the making.
+    pub streams: Arc<Semaphore>,
     /// When the process started.
     pub started: Instant,
     draining: AtomicBool,
@@ -44,7 +48,8 @@ impl App {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
-        Self(Arc::new(Parts { config, engine, queue, snapshots, started: Instant::now(), draining }))
+        let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
+        Self(Arc::new(Parts { config, engine, queue, snapshots, streams, started: Instant::now(), draining }))
     }
 
     /// Is the process on its way out? Then it is not ready, but still answers.

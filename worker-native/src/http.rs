@@ -4,10 +4,13 @@ mod body;
 pub mod error;
 mod feedback;
 mod health;
+mod infer;
 mod jobs;
 pub mod listener;
 mod predict;
 mod rim;
+mod sse;
+mod stream;
 mod views;
 
 use axum::Router;
@@ -29,6 +32,8 @@ pub fn router(app: App) -> Router {
         .route("/v1/catalog", get(views::catalog));
     let api = Router::new()
         .route("/predict", post(predict::predict))
+        .route("/v1/infer", post(infer::infer))
+        .route("/v1/infer/stream", post(stream::stream))
         .route("/data", post(jobs::hand_in))
         .route("/v1/jobs", post(jobs::hand_in))
         .route("/v1/jobs/{id}", get(jobs::show))

@@ -12,6 +12,7 @@ pub mod routing;
 
 pub mod consumer;
 pub mod engine;
+pub mod generate;
 pub mod queue;
 
 pub mod load;

@@ -174,12 +174,7 @@ impl Loader {
         Ok(pool)
     }
 
-    fn warm_up_rows(
-        &self,
-        spec: &Spec,
-        ort: OrtBackend,
-        _bytes: &[u8],
-    ) -> Result<Warm, String> {
+    fn warm_up_rows(&self, spec: &Spec, ort: OrtBackend, _bytes: &[u8]) -> Result<Warm, String> {
         let fixed = ort.fixed_rows();
         let cap = fixed.or(spec.max_batch).unwrap_or(self.config.max_batch).max(1);
         let samples = Samples::of(&spec.kind, cap).ok_or("a tensor task has no readings to try")?;
@@ -194,11 +189,7 @@ impl Loader {
     }
 
     /// A model that takes any tensors: tried with zeros, which it may refuse; what it shows then is not relied on.
-    fn warm_up_tensors(
-        &self,
-        spec: &Spec,
-        ort: OrtBackend,
-    ) -> Result<Warm, String> {
+    fn warm_up_tensors(&self, spec: &Spec, ort: OrtBackend) -> Result<Warm, String> {
         let mut runner = ort.open()?;
         let cap = spec.max_batch.unwrap_or(self.config.max_batch).max(1);
         let batched = ort.signature.max_batch > 0;

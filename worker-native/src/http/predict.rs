@@ -44,9 +44,20 @@ pub(super) async fn predict(
 ) -> Result<Response, ApiError> {
     let started = Instant::now();
     let bytes = body::read(&app.config.http, &map, body).await?;
+    answer(&app, &request_id, &map, &bytes, started).await
+}
+
+/// The answer to one body, whoever asks.
+pub(super) async fn answer(
+    app: &App,
+    request_id: &str,
+    map: &HeaderMap,
+    bytes: &[u8],
+    started: Instant,
+) -> Result<Response, ApiError> {
     let index = app.engine.index();
-    let request = shared::reading::parse(&bytes, &index.catalog)?;
-    let advice = Advice::from_headers(&map);
+    let request = shared::reading::parse(bytes, &index.catalog)?;
+    let advice = Advice::from_headers(map);
     let routed = choose(&index, &app.snapshots, &app.config.routing.policy, &request, &advice)?;
     let task = request.task.schema.name.as_str();
 
@@ -58,7 +69,7 @@ pub(super) async fn predict(
 
     let card = routed.version.card();
     let prediction = Prediction {
-        request_id: &request_id,
+        request_id,
         task,
         sensor_id: request.sensor_id.as_deref(),
         answer,
