@@ -6,10 +6,13 @@ use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::queue::RedisQueue;
+use crate::rollout::Ledger;
 use crate::routing::snapshots::Snapshots;
+use crate::telemetry::metrics::Metrics;
 
 /// The service's parts; cheap to clone.
 #[derive(Debug, Clone)]
@@ -24,6 +27,12 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// The jobs.
     pub queue: RedisQueue,
+    /// Rows computed before.
+    pub cache: Cache,
+    /// What operators watch.
+    pub metrics: Metrics,
+    /// What answered which request, for labels that come later.
+    pub ledger: Ledger,
     /// Load and accuracy.
     pub snapshots: Snapshots,
     /// Places for texts and series in the making.
@@ -44,12 +53,24 @@ impl std::ops::Deref for App {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Config, engine: Arc<Engine>, queue: RedisQueue) -> Self {
+    pub fn new(config: Config, engine: Arc<Engine>, queue: RedisQueue, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
         let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
-        Self(Arc::new(Parts { config, engine, queue, snapshots, streams, started: Instant::now(), draining }))
+        let (metrics, started) = (engine.metrics().clone(), Instant::now());
+        Self(Arc::new(Parts {
+            config,
+            engine,
+            queue,
+            cache,
+            metrics,
+            ledger: Ledger::default(),
+            snapshots,
+            streams,
+            started,
+            draining,
+        }))
     }
 
     /// Is the process on its way out? Then it is not ready, but still answers.

@@ -29,6 +29,7 @@ use shared::catalog::Catalog;
 use tokio_util::task::TaskTracker;
 
 pub use answer::{Answer, Card, Prediction};
+pub use batcher::RunFacts;
 use index::Index;
 use loader::Loader;
 pub use pool::{Pool, PoolError, PoolView, WarmUp};
@@ -36,9 +37,10 @@ pub use reload::{LoadError, Reloaded};
 use repository::Repository;
 use runtime::Runtime;
 pub use stats::{BatchSize, StatsView, Times};
-pub use version::{ModelVersion, StateView, VersionState};
+pub use version::{ModelVersion, Row, StateView, VersionState};
 
 use crate::config::ModelsConfig;
+use crate::telemetry::metrics::Metrics;
 
 /// Every model of the repository.
 #[derive(Debug)]
@@ -81,7 +83,8 @@ impl Engine {
         let opened = tokio::task::spawn_blocking(move || (Runtime::open(library.as_deref()), Repository::read(&dir)));
         let (runtime, repository) = opened.await.map_err(|error| EngineError::Runtime(error.to_string()))?;
         let runtime = runtime.map_err(EngineError::Runtime)?;
-        let loader = Arc::new(Loader { config: config.clone(), runtime, tasks: tasks.clone() });
+        let loader =
+            Arc::new(Loader { config: config.clone(), runtime, tasks: tasks.clone(), metrics: Metrics::new() });
         let engine = Self {
             index: ArcSwap::from_pointee(Index::empty()),
             loader,
@@ -95,6 +98,12 @@ impl Engine {
             return Err(EngineError::Repository { dir, faults: index.faults.clone() });
         }
         Ok(engine)
+    }
+
+    /// What is counted of the models, and by the rest of the process.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.loader.metrics
     }
 
     /// Which versions there are now.

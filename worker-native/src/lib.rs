@@ -4,12 +4,15 @@ pub mod cli;
 pub mod serve;
 
 pub mod app;
+pub mod cache;
 pub mod config;
 pub mod telemetry;
 
 pub mod http;
+pub mod rollout;
 pub mod routing;
 
+pub mod answering;
 pub mod consumer;
 pub mod engine;
 pub mod generate;

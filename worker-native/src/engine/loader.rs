@@ -22,6 +22,7 @@ use super::stats::Stats;
 use super::tensor::Signature;
 use super::warm_up::{Samples, Timing, tensors, warm_up};
 use crate::config::ModelsConfig;
+use crate::telemetry::metrics::{Metrics, ModelMetrics};
 
 /// A batch that takes longer would hold a runtime thread from its other work.
 const FAST_LANE_LIMIT: Duration = Duration::from_micros(250);
@@ -125,6 +126,7 @@ pub(super) struct Loader {
     pub(super) config: ModelsConfig,
     pub(super) runtime: Runtime,
     pub(super) tasks: TaskTracker,
+    pub(super) metrics: Metrics,
 }
 
 impl Loader {
@@ -132,7 +134,7 @@ impl Loader {
     ///
     /// # Errors
     /// What is wrong with it and how to mend it.
-    pub(super) fn load(&self, spec: &Spec, card: Arc<Card>) -> Result<Pool, String> {
+    pub(super) fn load(&self, spec: &Spec, card: Arc<Card>, metrics: ModelMetrics) -> Result<Pool, String> {
         let started = Instant::now();
         let bytes = Arc::new(read_checked(&spec.file, &spec.facts.sha256)?);
         let sessions = spec.sessions.unwrap_or(if bytes.len() > LARGE_FILE { 1 } else { self.config.sessions });
@@ -151,7 +153,7 @@ impl Loader {
             runners.push(backend.open()?);
         }
         backend.release();
-        let stats = Arc::new(Stats::new(timing.max_batch, timing.single));
+        let stats = Arc::new(Stats::new(timing.max_batch, timing.single, Some(metrics)));
         let pool = Pool {
             name: spec.label(),
             card,

@@ -54,7 +54,7 @@ pub(super) async fn infer(
     match plan(&asked, &bytes, None)? {
         Plan::Readings(readings) => {
             let only = readings.only()?;
-            readings.answer(&asked, only, asked.started).await
+            readings.answer(&asked, only).await
         }
         Plan::Making(mut session) => {
             while !session.is_over() {

@@ -108,6 +108,7 @@ trait Flow: Send + 'static {
 /// A text or a series, step by step.
 #[derive(Debug)]
 struct Making {
+    app: App,
     session: Box<Session>,
     mark: Mark,
     ready: VecDeque<Event>,
@@ -123,7 +124,7 @@ impl Making {
             sse::first_event("accepted", mark.id(), &sse::json(&accepted)),
             sse::event("decision", mark.id(), &sse::json(&session.decided())),
         ]);
-        Self { session, mark, ready, is_told: false }
+        Self { app: asked.app.clone(), session, mark, ready, is_told: false }
     }
 }
 
@@ -147,7 +148,7 @@ impl Flow for Making {
             }
             Err(error) => {
                 self.is_told = true;
-                log(&error);
+                log(&self.app, &error);
                 // The id of the last step: who connects again with it goes on from there.
                 Some(sse::event("error", self.mark.id(), &sse::json(&self.session.broken(&error, PATH))))
             }
@@ -196,7 +197,7 @@ impl Answering {
         let mut applied = Applied::default();
         if !flow.readings.is_batch() {
             let seen = flow.mark.done() > 0;
-            let response = flow.readings.answer(&flow.asked, 0, flow.asked.started).await?;
+            let response = flow.readings.answer(&flow.asked, 0).await?;
             applied = response.extensions().get::<Applied>().cloned().unwrap_or_default();
             let answer = read(response).await?;
             flow.take(0, answer, seen);
@@ -231,11 +232,12 @@ impl Answering {
     async fn step(&mut self) {
         let index = self.mark.done();
         let left = self.asked.app.config.http.stream_timeout.saturating_sub(self.asked.started.elapsed());
-        let one = async { read(self.readings.answer(&self.asked, index, Instant::now()).await?).await };
+        let one = async { read(self.readings.answer(&self.asked, index).await?).await };
         match tokio::time::timeout(left, one).await {
             Ok(Ok(answer)) => self.take(index, answer, false),
             Ok(Err(error)) => {
                 self.failed += 1;
+                self.asked.app.metrics.error(error.code.http_status(), error.code.name());
                 self.mark.passed();
                 let problem = Problem::new(error.code, &error.detail, PATH, &error.faults, &self.asked.request_id);
                 let step = sse::json(&json!({"index": index, "error": problem}));
@@ -247,7 +249,7 @@ impl Answering {
                     ErrorCode::DeadlineExceeded,
                     "the stream took longer than it may (STREAM_TIMEOUT_MS); connect again with Last-Event-ID for the rest",
                 );
-                log(&error);
+                log(&self.asked.app, &error);
                 let problem = Problem::new(error.code, &error.detail, PATH, &[], &self.asked.request_id);
                 self.ready.push_back(sse::event("error", self.mark.id(), &problem.to_json()));
             }
@@ -290,8 +292,9 @@ async fn read(response: Response) -> Result<Value, ApiError> {
     serde_json::from_slice(&bytes).map_err(|error| internal(&error))
 }
 
-/// The rim has logged the status already; an error inside a stream would be in no log.
-fn log(error: &ApiError) {
+/// The rim has seen a good status only: an error inside a stream would be in no log and in no count.
+fn log(app: &App, error: &ApiError) {
+    app.metrics.error(error.code.http_status(), error.code.name());
     let (code, detail, cause) = (error.code.name(), error.detail.as_str(), error.cause.as_deref());
     tracing::warn!(code, detail, cause, "a stream broke off");
 }

@@ -5,7 +5,6 @@
 //! names that the caller used.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use axum::response::Response;
 use serde_json::value::{RawValue, to_raw_value};
@@ -15,7 +14,7 @@ use shared::reading::json::{Object, array, pointer};
 
 use super::Asked;
 use crate::http::error::ApiError;
-use crate::http::predict;
+use crate::http::predict::{self, Wanted};
 
 /// Most readings of one stream.
 const MAX_READINGS: usize = 1_024;
@@ -97,14 +96,11 @@ impl Readings {
     }
 
     /// The answer of `/predict` to one of them.
-    pub(in crate::http) async fn answer(
-        &self,
-        asked: &Asked,
-        at: usize,
-        started: Instant,
-    ) -> Result<Response, ApiError> {
-        let body = self.body(at);
-        let answer = predict::answer(&asked.app, &asked.request_id, &asked.headers, &body, started).await;
+    pub(in crate::http) async fn answer(&self, asked: &Asked, at: usize) -> Result<Response, ApiError> {
+        let (body, wanted) = (self.body(at), Wanted::default());
+        // A label names one answer, so each reading of several has an id of its own.
+        let id = if self.is_batch { format!("{}:{at}", asked.request_id) } else { asked.request_id.clone() };
+        let answer = predict::predict_reading(&asked.app, &body, &wanted, &asked.headers, &id).await;
         answer.map_err(|error| ApiError {
             faults: error.faults.iter().map(|fault| self.in_callers_words(at, fault)).collect(),
             ..error

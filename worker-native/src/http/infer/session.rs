@@ -22,6 +22,7 @@ use crate::generate::{Chosen, Finish, MAX_SEED, Output, Run, Step, What, Wish};
 use crate::http::error::ApiError;
 use crate::http::rim::Applied;
 use crate::routing::DecisionRecord;
+use crate::telemetry::metrics::Metrics;
 
 /// A text or a series under way.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub(in crate::http) struct Session {
     sensor_id: Option<String>,
     unit: Option<String>,
     version: Arc<ModelVersion>,
+    metrics: Metrics,
     run: Run,
     seed: Option<u64>,
     fallback: bool,
@@ -139,6 +141,7 @@ impl Session {
             sensor_id: wish.sensor_id,
             unit,
             version: chosen.version,
+            metrics: asked.app.metrics.clone(),
             run,
             seed,
             fallback: chosen.fallback,
@@ -164,7 +167,10 @@ impl Session {
     /// Makes one step.
     pub(in crate::http) async fn step(&mut self) -> Result<Step, ApiError> {
         let row = self.version.row(self.run.input(), Some(self.deadline)).await;
-        let step = row.and_then(|(row, _)| self.run.take(&row).map_err(PoolError::Failed));
+        let step = row.and_then(|row| self.run.take(&row.values).map_err(PoolError::Failed));
+        if step.is_ok() {
+            self.metrics.tokens(1);
+        }
         step.map_err(|error| self.fail(error))
     }
 
@@ -251,13 +257,20 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let card = self.card();
+        let (card, took) = (self.card(), self.started.elapsed());
         let ended = match (self.failed, self.run.finish()) {
-            (Some(code), _) => code.name(),
-            (None, Some(finish)) => finish.name(),
+            (Some(code), _) => {
+                self.version.metrics().failed();
+                code.name()
+            }
+            (None, Some(finish)) => {
+                self.version.metrics().answered(took);
+                finish.name()
+            }
+            // Neither answered nor failed.
             (None, None) => "left",
         };
-        let took_ms = self.started.elapsed().as_secs_f64() * 1_000.0;
+        let took_ms = took.as_secs_f64() * 1_000.0;
         tracing::info!(
             request_id = %self.request_id, task = %card.task, model = %card.model, version = card.version,
             steps = self.run.steps(), took_ms, ended, "generation ended"
