@@ -5,27 +5,28 @@
 //! goes wrong before the first event is an ordinary problem document with its status; afterwards it
 //! is an `error` event, since the status is out.
 
+mod answering;
+
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use axum::Extension;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
-use shared::problem::{ErrorCode, Problem};
-use tokio::sync::OwnedSemaphorePermit;
+use serde::Serialize;
+use shared::problem::ErrorCode;
 
 use super::body;
 use super::error::ApiError;
-use super::infer::readings::Readings;
-use super::infer::session::{Session, place};
+use super::infer::session::Session;
 use super::infer::{Asked, Plan, plan};
 use super::rim::{Applied, RequestId};
 use super::sse::{self, Mark, Place};
 use crate::app::App;
+use answering::Answering;
 
 /// The path, for the problem documents inside a stream.
 const PATH: &str = "/v1/infer/stream";
@@ -99,6 +100,18 @@ fn respond(flow: impl Flow, applied: Applied) -> Response {
     response
 }
 
+/// The first event.
+#[derive(Debug, Serialize)]
+struct Accepted<'a> {
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readings: Option<usize>,
+    /// Steps that the caller has from before.
+    resumed_after: usize,
+}
+
 /// What gives one event after the other.
 trait Flow: Send + 'static {
     /// The next event, made now.
@@ -117,9 +130,12 @@ struct Making {
 
 impl Making {
     fn begin(session: Box<Session>, mark: Mark, asked: &Asked) -> Self {
-        let accepted = json!({
-            "request_id": asked.request_id, "seed": session.seed(), "resumed_after": mark.done(),
-        });
+        let accepted = Accepted {
+            request_id: &asked.request_id,
+            seed: session.seed(),
+            readings: None,
+            resumed_after: mark.done(),
+        };
         let ready = VecDeque::from([
             sse::first_event("accepted", mark.id(), &sse::json(&accepted)),
             sse::event("decision", mark.id(), &sse::json(&session.decided())),
@@ -156,145 +172,43 @@ impl Flow for Making {
     }
 }
 
-/// Readings, one after the other.
-#[derive(Debug)]
-struct Answering {
-    asked: Asked,
-    readings: Readings,
-    mark: Mark,
-    ready: VecDeque<Event>,
-    // What answered the reading before, so that a change is told.
-    decided: Value,
-    answered: usize,
-    anomalies: usize,
-    failed: usize,
-    last: Value,
-    is_told: bool,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Answering {
-    /// A single reading is answered before the stream begins: what is wrong with it has its own status.
-    async fn begin(readings: Readings, mark: Mark, asked: Asked) -> Result<(Self, Applied), ApiError> {
-        let place = place(&asked.app)?;
-        let accepted = json!({
-            "request_id": asked.request_id, "readings": readings.count(), "resumed_after": mark.done(),
-        });
-        let ready = VecDeque::from([sse::first_event("accepted", mark.id(), &sse::json(&accepted))]);
-        let mut flow = Self {
-            asked,
-            readings,
-            mark,
-            ready,
-            decided: Value::Null,
-            answered: 0,
-            anomalies: 0,
-            failed: 0,
-            last: Value::Null,
-            is_told: false,
-            _place: place,
-        };
-        let mut applied = Applied::default();
-        if !flow.readings.is_batch() {
-            let seen = flow.mark.done() > 0;
-            let response = flow.readings.answer(&flow.asked, 0).await?;
-            applied = response.extensions().get::<Applied>().cloned().unwrap_or_default();
-            let answer = read(response).await?;
-            flow.take(0, answer, seen);
-        }
-        Ok((flow, applied))
-    }
-
-    /// Notes an answer and lines up its events; what the caller has seen is only noted.
-    fn take(&mut self, index: usize, answer: Value, is_seen: bool) {
-        let of = |name: &str| answer.get(name).cloned().unwrap_or_default();
-        let decided = json!({
-            "task": of("task"), "model": of("model_used"), "model_version": of("model_version"), "tier": of("tier"),
-            "fallback": of("fallback"),
-        });
-        if self.decided != decided {
-            let mut data = decided.clone();
-            data["decision"] = of("decision");
-            self.ready.push_back(sse::event("decision", self.mark.id(), &sse::json(&data)));
-            self.decided = decided;
-        }
-        self.answered += 1;
-        self.anomalies += usize::from(answer["is_anomaly"] == true);
-        if !is_seen {
-            self.mark.passed();
-            let step = json!({"index": index, "answer": answer});
-            self.ready.push_back(sse::event("step", self.mark.id(), &sse::json(&step)));
-        }
-        self.last = answer;
-    }
-
-    /// The next reading of a batch; a bad one is an error at its index, never the loss of the batch.
-    async fn step(&mut self) {
-        let index = self.mark.done();
-        let left = self.asked.app.config.http.stream_timeout.saturating_sub(self.asked.started.elapsed());
-        let one = async { read(self.readings.answer(&self.asked, index).await?).await };
-        match tokio::time::timeout(left, one).await {
-            Ok(Ok(answer)) => self.take(index, answer, false),
-            Ok(Err(error)) => {
-                self.failed += 1;
-                self.asked.app.metrics.error(error.code.http_status(), error.code.name());
-                self.mark.passed();
-                let problem = Problem::new(error.code, &error.detail, PATH, &error.faults, &self.asked.request_id);
-                let step = sse::json(&json!({"index": index, "error": problem}));
-                self.ready.push_back(sse::event("step", self.mark.id(), &step));
-            }
-            Err(_) => {
-                self.is_told = true;
-                let error = ApiError::new(
-                    ErrorCode::DeadlineExceeded,
-                    "the stream took longer than it may (STREAM_TIMEOUT_MS); connect again with Last-Event-ID for the rest",
-                );
-                log(&self.asked.app, &error);
-                let problem = Problem::new(error.code, &error.detail, PATH, &[], &self.asked.request_id);
-                self.ready.push_back(sse::event("error", self.mark.id(), &problem.to_json()));
-            }
-        }
-    }
-
-    fn result(&self) -> Value {
-        if !self.readings.is_batch() {
-            return self.last.clone();
-        }
-        let took_ms = (self.asked.started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-        json!({
-            "request_id": self.asked.request_id, "total_samples": self.readings.count(), "answered": self.answered,
-            "failed": self.failed, "anomalies_detected": self.anomalies, "latency_ms": took_ms,
-        })
-    }
-}
-
-impl Flow for Answering {
-    async fn next(&mut self) -> Option<Event> {
-        if self.ready.is_empty() && !self.is_told {
-            if self.mark.done() < self.readings.count() {
-                self.step().await;
-            } else {
-                self.is_told = true;
-                let result = sse::event("result", self.mark.last_id(), &sse::json(&self.result()));
-                self.ready.push_back(result);
-            }
-        }
-        self.ready.pop_front()
-    }
-}
-
-/// An answer of `/predict` as JSON; it is in memory already.
-async fn read(response: Response) -> Result<Value, ApiError> {
-    let internal = |cause: &dyn std::fmt::Display| {
-        ApiError::caused(ErrorCode::Internal, "the log has the cause under this request id", cause)
-    };
-    let bytes = to_bytes(response.into_body(), usize::MAX).await.map_err(|error| internal(&error))?;
-    serde_json::from_slice(&bytes).map_err(|error| internal(&error))
-}
-
 /// The rim has seen a good status only: an error inside a stream would be in no log and in no count.
 fn log(app: &App, error: &ApiError) {
     app.metrics.error(error.code.http_status(), error.code.name());
     let (code, detail, cause) = (error.code.name(), error.detail.as_str(), error.cause.as_deref());
     tracing::warn!(code, detail, cause, "a stream broke off");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    /// Goes on for ever; counts the events it was asked for, and says when it is gone.
+    struct Endless(Arc<AtomicUsize>, Arc<()>);
+
+    impl Flow for Endless {
+        async fn next(&mut self) -> Option<Event> {
+            let made = self.0.fetch_add(1, Ordering::Relaxed);
+            Some(Event::default().data(made.to_string()))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_is_made_when_it_is_asked_for_and_none_after_the_reader_has_left() {
+        let (made, alive) = (Arc::new(AtomicUsize::new(0)), Arc::new(()));
+        let response = respond(Endless(Arc::clone(&made), Arc::clone(&alive)), Applied::default());
+        let mut frames = response.into_body().into_data_stream();
+        assert_eq!(made.load(Ordering::Relaxed), 0);
+        for asked in 1..=3 {
+            frames.next().await.unwrap().unwrap();
+            assert_eq!(made.load(Ordering::Relaxed), asked);
+        }
+        drop(frames);
+        assert_eq!((made.load(Ordering::Relaxed), Arc::strong_count(&alive)), (3, 1), "gone with its reader");
+    }
 }

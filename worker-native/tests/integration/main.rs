@@ -26,3 +26,4 @@ mod recovery;
 mod rollout;
 mod shift;
 mod starting;
+mod stream;
