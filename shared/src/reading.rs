@@ -6,7 +6,7 @@
 //! What is done with a reading is the caller's.
 
 mod choose;
-pub(crate) mod json;
+pub mod json;
 mod values;
 
 use std::borrow::Cow;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
+
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -33,6 +35,8 @@ pub struct Parts {
     pub ledger: Ledger,
     /// Load and accuracy.
     pub snapshots: Snapshots,
+    /// Places for texts and series in the making.
+    pub streams: Arc<Semaphore>,
     /// When the process started.
     pub started: Instant,
     draining: AtomicBool,
@@ -53,6 +57,7 @@ impl App {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
+        let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
         let (metrics, started) = (engine.metrics().clone(), Instant::now());
         Self(Arc::new(Parts {
             config,
@@ -62,6 +67,7 @@ impl App {
             metrics,
             ledger: Ledger::default(),
             snapshots,
+            streams,
             started,
             draining,
         }))

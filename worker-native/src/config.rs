@@ -83,6 +83,10 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// How long `/predict` waits for a model when the caller names no deadline.
     pub predict_timeout: Duration,
+    /// Texts, series and streams under way at once; beyond it 503.
+    pub stream_max_active: usize,
+    /// How long one of them may take.
+    pub stream_timeout: Duration,
     /// How long a shutdown waits for what is under way.
     pub drain_timeout: Duration,
 }
@@ -221,6 +225,18 @@ fn http(read: &mut Reader) -> HttpConfig {
             2_000,
             1..=600_000,
             "the longest /predict waits for a model; a shorter deadline_ms of the reading wins",
+        )),
+        stream_max_active: to_usize(read.number(
+            "STREAM_MAX_ACTIVE",
+            256,
+            1..=100_000,
+            "texts, series and streams of /v1/infer under way at once; beyond it 503",
+        )),
+        stream_timeout: millis(read.number(
+            "STREAM_TIMEOUT_MS",
+            120_000,
+            1..=3_600_000,
+            "the longest a text, a series or a stream may take; a shorter deadline_ms wins",
         )),
         header_timeout: millis(read.number(
             "HEADER_TIMEOUT_MS",

@@ -4,6 +4,7 @@ mod body;
 pub mod error;
 mod feedback;
 mod health;
+mod infer;
 mod jobs;
 pub mod labels;
 pub mod listener;
@@ -12,6 +13,8 @@ mod models;
 pub mod oip;
 mod predict;
 mod rim;
+mod sse;
+mod stream;
 mod views;
 
 use axum::Router;
@@ -42,6 +45,8 @@ pub fn router(app: App) -> Router {
         .merge(oip::health_router(oip.clone()));
     let api = Router::new()
         .route("/predict", post(predict::predict))
+        .route("/v1/infer", post(infer::infer))
+        .route("/v1/infer/stream", post(stream::stream))
         .route("/predict_proba", post(predict::proba))
         .route("/predict/batch", post(predict::batch))
         .route("/data", post(jobs::hand_in))

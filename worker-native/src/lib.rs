@@ -15,6 +15,7 @@ pub mod routing;
 pub mod answering;
 pub mod consumer;
 pub mod engine;
+pub mod generate;
 pub mod onnx;
 pub mod queue;
 

@@ -25,7 +25,7 @@ use crate::clock::now_ms;
 use crate::engine::index::Index;
 use crate::engine::{Answer, Card};
 use crate::routing::{Advice, DecisionRecord, Routed, choose};
-use query::Wanted;
+pub(super) use query::Wanted;
 
 /// Readings of one `/predict/batch` that are under way at once; the engine makes batches of them.
 const AT_ONCE: usize = 256;

@@ -27,3 +27,4 @@ mod recovery;
 mod rollout;
 mod shift;
 mod starting;
+mod stream;
