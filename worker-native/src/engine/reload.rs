@@ -166,6 +166,8 @@ impl Engine {
                 None => {
                     report.removed.push(spec.label());
                     gone.unload(true, "it is no longer in the model repository");
+                    let card = gone.card();
+                    self.metrics().retire(&card.task, &card.model, card.version, card.tier.as_deref());
                 }
             }
         }
