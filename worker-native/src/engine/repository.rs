@@ -195,7 +195,7 @@ impl Repository {
         let folders = match folders(dir) {
             Ok(folders) => folders,
             Err(error) => {
-                repository.faults.push(format!("{error}; set MODEL_DIR to the model repository"));
+                repository.faults.push(format!("{}: {error}; set MODEL_DIR to the model repository", dir.display()));
                 return repository;
             }
         };

@@ -185,7 +185,7 @@ fn judge(truth: &Truth, answered: &Answered, schema: Option<&TaskSchema>) -> Res
         Some(prediction) if words.contains(&label.as_str()) => Ok(**prediction == **label),
         Some(_) if !words.is_empty() => {
             let detail = format!("`label` is none of task `{}`'s: {}", answered.task, words.join(", "));
-            Err(invalid(vec![Fault::new("#/label", "unknown_value", detail)]))
+            Err(invalid(vec![Fault::new("#/label", "not_a_value", detail)]))
         }
         Some(_) | None => {
             let detail = format!("answers of task `{}` are no classes; send `correct`", answered.task);

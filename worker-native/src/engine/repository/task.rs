@@ -94,6 +94,26 @@ const TASK_KEYS: [&str; 12] = [
     "generation",
 ];
 
+const FIELD_KEYS: [&str; 10] =
+    ["name", "unit", "description", "type", "length", "min", "max", "values", "default", "max_length"];
+const TARGET_KEYS: [&str; 3] = ["name", "unit", "tolerance"];
+
+/// Keys of the inner tables that nobody knows: a misspelt `min` would be a limit that is not there.
+fn unknown_inside(table: &toml::Table) -> Vec<String> {
+    let fields = table.get("fields").and_then(toml::Value::as_array).into_iter().flatten();
+    let fields = fields.enumerate().map(|(i, field)| (format!("fields[{i}]"), field, FIELD_KEYS.as_slice()));
+    let target = table.get("target").map(|target| ("target".to_owned(), target, TARGET_KEYS.as_slice()));
+    fields
+        .chain(target)
+        .flat_map(|(place, inner, known)| {
+            let keys = inner.as_table().into_iter().flat_map(toml::Table::keys);
+            keys.filter(|key| !known.contains(&key.as_str()))
+                .map(|key| format!("{place}: `{key}` is not known; known are {}", known.join(", ")))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 /// What the tasks that take no readings say.
 #[derive(Debug, Deserialize)]
 struct Plain {
@@ -116,6 +136,7 @@ pub(super) fn read(dir: &Path, faults: &mut Vec<String>) -> Option<TaskFolder> {
     let before = faults.len();
     let unknown = table.keys().filter(|key| !TASK_KEYS.contains(&key.as_str()));
     faults.extend(unknown.map(|key| at(&format!("`{key}` is not known; known are {}", TASK_KEYS.join(", ")))));
+    faults.extend(unknown_inside(&table).iter().map(|fault| at(fault)));
     let kind = table.get("kind").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
     let task = match kind.as_str() {
         "forecast" | "generation" | "tensor" => table.try_into().map(|plain| native(&kind, plain)),
@@ -288,6 +309,9 @@ mod tests {
         assert!(task.is_none() && faults.contains("forecast.min_history is 5, it must be from 1 to 4"), "{faults}");
         let (task, faults) = read_one(FORECAST, &MODEL.replace("'next'", "'logits'"));
         assert!(task.is_none() && faults.contains("this task needs \"next\""), "{faults}");
+        let misspelt = "name = 'series'\nkind = 'regression'\ntiers = ['fast']\n[[fields]]\nname = 'x'\ntype = 'number'\nmni = 1\n";
+        let (task, faults) = read_one(misspelt, &MODEL.replace("'next'", "'value'"));
+        assert!(task.is_none() && faults.contains("fields[0]: `mni` is not known"), "{faults}");
         let (task, faults) = read_one("name = 'series'\nkind = 'generation'\n", MODEL);
         assert!(task.is_none() && faults.contains("needs a table [generation]"), "{faults}");
     }
