@@ -189,11 +189,14 @@ mod tests {
     use super::*;
 
     /// Goes on for ever; counts the events it was asked for, and says when it is gone.
-    struct Endless(Arc<AtomicUsize>, Arc<()>);
+    struct Endless {
+        made: Arc<AtomicUsize>,
+        _alive: Arc<()>,
+    }
 
     impl Flow for Endless {
         async fn next(&mut self) -> Option<Event> {
-            let made = self.0.fetch_add(1, Ordering::Relaxed);
+            let made = self.made.fetch_add(1, Ordering::Relaxed);
             Some(Event::default().data(made.to_string()))
         }
     }
@@ -201,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn an_event_is_made_when_it_is_asked_for_and_none_after_the_reader_has_left() {
         let (made, alive) = (Arc::new(AtomicUsize::new(0)), Arc::new(()));
-        let response = respond(Endless(Arc::clone(&made), Arc::clone(&alive)), Applied::default());
+        let response = respond(Endless { made: Arc::clone(&made), _alive: Arc::clone(&alive) }, Applied::default());
         let mut frames = response.into_body().into_data_stream();
         assert_eq!(made.load(Ordering::Relaxed), 0);
         for asked in 1..=3 {

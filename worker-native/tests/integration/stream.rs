@@ -302,6 +302,51 @@ async fn what_is_wrong_before_the_first_event_is_an_ordinary_problem() {
 }
 
 #[tokio::test]
+async fn a_task_is_found_by_its_name_its_model_or_the_prompt_alone() {
+    let models = crate::oip::repository();
+    long_models(models.path());
+    std::fs::rename(models.path().join("char-lm"), models.path().join("other-lm")).unwrap();
+    let path = models.path().join("other-lm/task.toml");
+    let task = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, task.replace("name = \"char-lm\"", "name = \"other-lm\"")).unwrap();
+    long_models(models.path());
+    let dir = models.path().to_str().unwrap().to_owned();
+    let (_redis, native) = start(&[("MODEL_DIR", dir.as_str())]).await;
+    let ask = async |body: Value| read(post(&native.url(INFER), &body).await).await;
+    let short = json!({"max_new_tokens": 2});
+    for (body, task) in [
+        (json!({"task": "char-lm", "prompt": "a", "params": short}), "char-lm"),
+        (json!({"task": "other-lm", "input": "a", "model": "fast", "params": short}), "other-lm"),
+        (json!({"model": "other-lm.causal_conv", "text": "a", "params": short}), "other-lm"),
+    ] {
+        let (status, answer) = ask(body).await;
+        assert_eq!((status, &answer["task"]), (200, &json!(task)), "{answer}");
+    }
+    for (body, word) in [
+        (json!({"prompt": "a"}), "char-lm, other-lm"),
+        (json!({"prompt": "a", "model": "causal_conv"}), "char-lm, other-lm"),
+        (json!({"prompt": "a", "model": "other-lm.causal_conv", "task": "char-lm"}), "`other-lm`"),
+        (json!({"task": "examples", "input": [1]}), "/v2/models/"),
+    ] {
+        let (status, problem) = ask(body).await;
+        assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("#/task")), "{problem}");
+        assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(word), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_cuts_a_stream_at_the_drain_timeout() {
+    let models = tempfile::tempdir().unwrap();
+    long_models(models.path());
+    let dir = models.path().to_str().unwrap().to_owned();
+    let (_redis, native) = start(&[("MODEL_DIR", dir.as_str()), ("DRAIN_TIMEOUT_MS", "50")]).await;
+    let mut events = Events::open(&native.url(STREAM), &prompt(16_384, 1), None).await;
+    while events.next().await.unwrap().name != "step" {}
+    let (status, last) = native.terminate().await;
+    assert!(status.success() && last.contains("stopped"), "{last}");
+}
+
+#[tokio::test]
 async fn a_reading_gets_the_answer_of_predict_in_both_forms() {
     let (_redis, native) = start(&[]).await;
     let (_, predicted) =
@@ -370,6 +415,19 @@ async fn who_leaves_ends_the_work_and_frees_the_place() {
     // The one worker runs in turn: whatever the stream had asked for was run before the text above.
     let before = rows(&native).await;
     assert_eq!(post(&native.url(INFER), &prompt(50, 2)).await.status(), 200);
+    assert_eq!(rows(&native).await, before + 50, "somebody still makes steps");
+
+    // The same of a caller that waits for the whole text.
+    let (url, long) = (native.url(INFER), prompt(16_384, 1));
+    let begun = rows(&native).await;
+    let taken = until("steps of the long text", || async { (rows(&native).await > begun + 5).then_some(()) });
+    tokio::select! {
+        answer = post(&url, &long) => panic!("answered before its caller left: {answer:?}"),
+        () = taken => {}
+    }
+    until("the place freed again", || async { (post(&url, &prompt(1, 1)).await.status() == 200).then_some(()) }).await;
+    let before = rows(&native).await;
+    assert_eq!(post(&url, &prompt(50, 2)).await.status(), 200);
     assert_eq!(rows(&native).await, before + 50, "somebody still makes steps");
 }
 
