@@ -20,7 +20,7 @@ use super::pool::{Pool, WarmUp};
 use super::repository::{BackendChoice, Kind, ModelFolder, Output, TaskFolder, VersionFacts};
 use super::runtime::{Columns, OrtBackend, Provider, Runtime, SessionOptions, Source, check_reading_input};
 use super::stats::Stats;
-use super::tensor::Signature;
+use super::tensor::{DataType, Signature};
 use super::trees::TreeModel;
 use super::warm_up::{Samples, Timing, tensors, warm_up};
 use crate::config::ModelsConfig;
@@ -155,7 +155,7 @@ impl Loader {
         } else {
             self.warm_up_rows(spec, ort, &bytes)?
         };
-        let own_threads = timing.largest > FAST_LANE_LIMIT;
+        let own_threads = timing.largest > FAST_LANE_LIMIT || takes_any_length(backend.signature());
         let mut runners = vec![first];
         while runners.len() < sessions {
             runners.push(backend.open()?);
@@ -302,6 +302,15 @@ fn check_outputs(spec: &Spec, signature: &Signature) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// May one row be of any size? Then the warm-up's times say nothing of the largest.
+fn takes_any_length(signature: &Signature) -> bool {
+    let batched = signature.max_batch > 0;
+    signature.inputs.iter().any(|input| {
+        let open = |(i, axis): (usize, &i64)| *axis < 0 && (i > 0 || !batched);
+        input.data_type == DataType::Bytes || input.shape.iter().enumerate().any(open)
+    })
 }
 
 /// Milliseconds to the microsecond: more digits would be noise.
