@@ -12,6 +12,7 @@
 
 mod support;
 
+mod answers;
 mod cache;
 mod documents;
 mod doors;
@@ -22,8 +23,11 @@ mod journey;
 mod metrics;
 mod models_cli;
 mod oip;
+mod pools;
 mod queue;
 mod recovery;
 mod rollout;
 mod shift;
 mod starting;
+mod text;
+mod versions;
