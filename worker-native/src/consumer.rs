@@ -22,6 +22,7 @@ use crate::clock::now_ms;
 use crate::engine::{Answer, PoolError};
 use crate::queue::redis::ClaimConnection;
 use crate::queue::{Claimed, Entry, QueueError};
+use crate::routing::DecisionRecord;
 use settle::{Departure, settle, unreadable};
 
 /// Longest pause between two tries while Redis cannot be used.
@@ -128,6 +129,8 @@ impl Consumer {
                 return tracing::warn!(task = %self.task, stream_id = %job.stream_id, fault, "an entry cannot be read");
             }
         };
+        let stand_in = self.stand_in(entry);
+        let entry = stand_in.as_ref().unwrap_or(entry);
         let accuracy = entry.decision.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
         let departure = Departure { depth: load.depth(), accuracy };
         let ending = if exhausted {
@@ -141,6 +144,27 @@ impl Consumer {
             Ok(ending) => settle(self, job, entry, departure, ending).await,
             Err(Left { reason, started }) => self.leave(job, entry, &reason, started).await,
         }
+    }
+
+    /// The job for another version, where its own is not in the repository and did not come within a lease.
+    ///
+    /// A process that has the version may only be a poll ahead of this one; if there is none, the job would wait for
+    /// ever and count in the backlog.
+    fn stand_in(&self, entry: &Entry) -> Option<Entry> {
+        let index = self.app.engine.index();
+        let lease = u64::try_from(self.app.config.queue.lease.as_millis()).unwrap_or(u64::MAX);
+        let waited = now_ms().saturating_sub(entry.accepted_at);
+        if waited <= lease || index.version(&entry.task, &entry.model, entry.model_version).is_some() {
+            return None;
+        }
+        let task = index.tasks.get(&entry.task)?;
+        let tier = entry.decision.tier.as_ref();
+        let of_tier = || task.models.values().find(|model| model.folder.tier.as_ref() == tier);
+        let model = task.models.get(&entry.model).or_else(of_tier).or_else(|| task.models.values().next())?;
+        let decision = DecisionRecord { tier: model.folder.tier.clone(), ..entry.decision.clone() };
+        // Pinned: what stands in is no evidence in a trial.
+        let (name, model_version) = (model.folder.name.clone(), model.default_version);
+        Some(Entry { model: name, model_version, fallback: true, pinned: true, decision, ..entry.clone() })
     }
 
     async fn infer(&self, entry: &Entry) -> Result<Ending, Left> {

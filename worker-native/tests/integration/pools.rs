@@ -258,3 +258,52 @@ async fn models_and_tasks_are_dropped_in_while_it_serves() {
     let (_, models) = caller.get("/models").await;
     assert_eq!(models["faults"], json!([]), "{models}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_for_an_unloaded_model_waits_until_it_is_back() {
+    let (redis, models) = (Redis::start().await, Models::of(&["pump-anomaly"]));
+    let native = models.serve(&redis, &[("LEASE_MS", "300"), ("MAX_ATTEMPTS", "1")]).await;
+    let caller = Caller::new(native.url(""));
+    assert_eq!(caller.post("/models/lof/unload", &json!({})).await.0, 200);
+    let (status, receipt) = caller.post("/data", &json!({"sensor_data": normal(), "model_name": "lof"})).await;
+    assert_eq!(status, 202, "{receipt}");
+    let left = || {
+        let lines = native.log_lines();
+        lines.iter().filter(|line| line["message"].as_str().unwrap_or_default().starts_with("job left")).count()
+    };
+    // Once a lease and no oftener, and it is no start of the job's.
+    let started = Instant::now();
+    until("three tries", || async { (left() >= 3).then_some(()) }).await;
+    assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
+    assert_eq!(caller.post("/models/lof/load", &json!({})).await.0, 200);
+    let result = result_of(&native.url(""), &receipt).await;
+    assert_eq!((&result["outcome"], &result["attempts"], &result["model"]), (&json!("done"), &json!(1), &json!("lof")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_version_is_gone_for_good_is_answered_by_another() {
+    let (redis, models) = (Redis::start().await, Models::of(&["sentiment"]));
+    let api = models.serve(&redis, &[("ROLE", "api"), ("MODEL_POLL_MS", "0")]).await;
+    let caller = Caller::new(api.url(""));
+    let hand_in = async |model: &str| {
+        let body = json!({"task": "sentiment", "text": "easy to use", "model_name": model, "model_version": 1});
+        let (status, receipt) = caller.post("/data", &body).await;
+        assert_eq!((status, &receipt["model_version"]), (202, &json!(1)), "{receipt}");
+        receipt
+    };
+    let (version, model) = (hand_in("tfidf_logreg").await, hand_in("word_letter_logreg").await);
+    models.edit("sentiment", "tfidf_logreg", |text| {
+        let (head, tail) = text.split_once("[versions.1]").unwrap();
+        format!("{head}[versions.2]{}", tail.split_once("[versions.2]").unwrap().1)
+    });
+    std::fs::remove_dir_all(models.model("sentiment", "tfidf_logreg").join("1")).unwrap();
+    std::fs::remove_dir_all(models.model("sentiment", "word_letter_logreg")).unwrap();
+    let _worker = models.serve(&redis, &[("ROLE", "worker"), ("LEASE_MS", "300")]).await;
+    for receipt in [version, model] {
+        let result = result_of(&api.url(""), &receipt).await;
+        assert_eq!((&result["outcome"], &result["prediction"]), (&json!("done"), &json!("positive")), "{result}");
+        let by = (&result["model"], &result["model_version"], &result["fallback"]);
+        assert_eq!(by, (&json!("tfidf_logreg"), &json!(2), &json!(true)), "{result}");
+    }
+    until("an empty backlog", || async { (depth(&caller).await == 0).then_some(()) }).await;
+}
