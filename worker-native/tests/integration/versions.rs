@@ -262,3 +262,10 @@ async fn a_canary_whose_runs_are_interrupted_goes() {
 async fn a_canary_whose_callers_all_time_out_goes() {
     a_hanging_canary_goes(50, 504).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_became_the_default_is_compared_with_nothing() {
+    let (_redis, _models, _native, caller) = start(CANARY, &[("DEFAULT_MODEL_VERSION", "1")]).await;
+    assert_eq!(shares(&caller, 20).await, vec![(1, Value::Null); 20]);
+    assert_eq!(caller.model(MODEL).await["rollout"]["plan"], "none");
+}
