@@ -67,7 +67,7 @@ fn walk(dir: &Path, depth: usize, found: &mut Seen) {
             if depth > 0 {
                 walk(&path, depth - 1, found);
             }
-        } else if path.extension().is_some_and(|kind| kind == "toml" || kind == "onnx")
+        } else if path.extension().is_some_and(|kind| kind == "toml" || kind == "onnx" || kind == "json")
             && let Ok(facts) = path.metadata()
         {
             found.push((path, facts.len(), facts.modified().ok()));

@@ -210,7 +210,7 @@ async fn what_a_model_was_made_with_can_be_chosen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_odd_field_is_named_with_its_distance() {
-    let (_redis, _models, _native, caller) = start(&["pump-anomaly"], &[]).await;
+    let (_redis, models, _native, caller) = start(&["pump-anomaly"], &[("MODEL_POLL_MS", "50")]).await;
     let mut odd = normal();
     odd["vibration"] = json!(14.0);
     let told = answer(&caller, &json!({"sensor_data": odd, "model_name": "autoencoder"})).await;
@@ -220,6 +220,14 @@ async fn an_odd_field_is_named_with_its_distance() {
     assert!(field["deviation"].as_f64().unwrap() > 3.0, "{field}");
     let words = told["explanation"].as_str().unwrap();
     assert!(words.contains("vibration = 14 (") && words.contains("deviations above its mean"), "{words}");
+    // What is usual is read again when it changes, though the model's file stays.
+    let forest = json!({"sensor_data": odd, "model_name": "isolation_forest"});
+    assert_eq!(answer(&caller, &forest).await["fields"][0]["field"], "vibration");
+    std::fs::remove_file(models.model("pump-anomaly", "isolation_forest").join("1/profile.json")).unwrap();
+    until("the forest without a profile", || async {
+        answer(&caller, &forest).await["fields"].is_null().then_some(())
+    })
+    .await;
     let usual = answer(&caller, &pump("autoencoder")).await;
     assert!(usual["fields"].as_array().is_none_or(|fields| fields.iter().all(|field| field["deviation"].is_null())));
 }
