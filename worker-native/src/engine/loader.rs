@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use shared::catalog::ModelType;
 use tokio_util::task::TaskTracker;
@@ -54,10 +54,14 @@ pub(super) struct Spec {
     facts: VersionFacts,
     file: PathBuf,
     profile: PathBuf,
+    // Size and time of the profile: it has no digest in model.toml.
+    profile_seen: Option<(u64, SystemTime)>,
 }
 
 impl Spec {
     pub(super) fn new(task: &TaskFolder, model: &ModelFolder, version: u32, facts: &VersionFacts) -> Self {
+        let profile = model.profile(version);
+        let profile_seen = profile.metadata().and_then(|facts| Ok((facts.len(), facts.modified()?))).ok();
         Self {
             task: task.name.clone(),
             kind: task.kind.clone(),
@@ -73,7 +77,8 @@ impl Spec {
             max_batch: model.max_batch,
             facts: facts.clone(),
             file: model.file(version),
-            profile: model.profile(version),
+            profile,
+            profile_seen,
         }
     }
 

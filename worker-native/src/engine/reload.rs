@@ -15,6 +15,9 @@ use super::repository::{ModelFolder, Repository, TaskFolder};
 use super::version::ModelVersion;
 use crate::rollout::{ModelVersions, Rollout, RolloutConfig};
 
+/// Why a version that an operator took away is not there.
+const UNLOADED: &str = "it was unloaded; POST /models/{name}/load brings it back";
+
 /// What a look at the repository changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Reloaded {
@@ -138,8 +141,8 @@ impl Engine {
         let versions: Vec<u32> = versions.keys().copied().collect();
         let known = ModelVersions { task, model: name, versions, default_version };
         let mut config = self.loader.config.canary.apply(&known, model.rollout());
-        // A version that could not be loaded gets no traffic.
-        let served = |version: u32| known.versions.contains(&version);
+        // A version that could not be loaded gets no traffic; one that became the default is compared with nothing.
+        let served = |version: u32| known.versions.contains(&version) && version != default_version;
         config.canary = config.canary.filter(|canary| served(canary.version));
         config.arms.retain(|arm| served(arm.version));
         config.shadow = config.shadow.filter(|shadow| served(shadow.version));
@@ -150,7 +153,9 @@ impl Engine {
     async fn bring_up(&self, spec: Spec, before: Option<&Arc<ModelVersion>>) -> Result<Arc<ModelVersion>, String> {
         let label = spec.label();
         let version = ModelVersion::new(spec, Arc::clone(&self.loader)).map_err(|fault| format!("{label}: {fault}"))?;
-        if self.loader.config.load_all || before.is_some_and(|before| before.is_ready()) {
+        if before.is_some_and(|before| before.is_withdrawn()) {
+            version.unload(true, UNLOADED);
+        } else if self.loader.config.load_all || before.is_some_and(|before| before.is_ready()) {
             version.load().await?;
         }
         Ok(Arc::new(version))
@@ -214,7 +219,7 @@ impl Engine {
             return Err(NotFound::Version(model.versions.keys().copied().collect()));
         }
         for (_, one) in model.versions.iter().filter(|(number, _)| version.is_none_or(|version| version == **number)) {
-            one.unload(true, "it was unloaded; POST /models/{name}/load brings it back");
+            one.unload(true, UNLOADED);
         }
         self.changes.send_modify(|changes| *changes += 1);
         Ok(())
@@ -232,7 +237,12 @@ pub enum LoadError {
 
 /// Does a fault speak of a model, by its public name or its folder's path?
 fn mentions(fault: &str, name: &str) -> bool {
-    fault.contains(&format!("{name} ")) || fault.contains(&format!("/{}/", name.replace('.', "/")))
+    // `lof` is not meant by a fault of `my_lof`.
+    let whole = |(at, _): (usize, &str)| {
+        let before = fault.get(..at).and_then(|before| before.chars().next_back());
+        !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
+    };
+    fault.match_indices(&format!("{name} ")).any(whole) || fault.contains(&format!("/{}/", name.replace('.', "/")))
 }
 
 fn faults_of(faults: &[String], name: &str) -> String {

@@ -159,7 +159,9 @@ impl ModelVersion {
     /// Would a request sent now be run, if need be after loading?
     #[must_use]
     pub fn is_servable(&self) -> bool {
-        self.is_ready() || (self.loads_by_itself() && self.state().state != VersionState::Failed)
+        self.is_ready()
+            || (self.loads_by_itself() && self.state().state != VersionState::Failed)
+            || self.successor.load().as_ref().is_some_and(|successor| successor.is_servable())
     }
 
     fn loads_by_itself(&self) -> bool {
@@ -206,11 +208,20 @@ impl ModelVersion {
         if self.state().state == VersionState::Failed {
             return Err(self.unavailable());
         }
-        self.load_alone(alone).await.map_err(|_| self.unavailable())?;
-        self.pool().ok_or_else(|| self.unavailable())
+        // The fault is kept in the state, where `unavailable` reads it.
+        drop(self.load_alone(alone).await);
+        if let Some(pool) = self.pool() {
+            return Ok(pool);
+        }
+        // A newer file may have come during the load: then this one's pool was closed at once.
+        match self.successor.load_full() {
+            Some(successor) => Box::pin(successor.acquire()).await,
+            None => Err(self.unavailable()),
+        }
     }
 
-    fn unavailable(&self) -> PoolError {
+    /// Why it cannot be served now.
+    pub(crate) fn unavailable(&self) -> PoolError {
         let StateView { state, reason } = self.state();
         let label = self.spec.label();
         PoolError::Unavailable(match state {
@@ -273,6 +284,11 @@ impl ModelVersion {
         }
     }
 
+    /// Was it taken from memory by an operator?
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.slot.withdrawn.load(Ordering::Relaxed)
+    }
+
     /// Could it not be loaded?
     pub(super) fn has_failed(&self) -> bool {
         self.state().state == VersionState::Failed
@@ -281,7 +297,8 @@ impl ModelVersion {
     /// Its successor is in the index; what waits here is still answered here.
     pub(super) fn hand_over(&self, successor: &Arc<Self>) {
         self.successor.store(Some(Arc::clone(successor)));
-        self.unload(false, "a newer file took its place");
+        // For good: a load that is under way must leave no pool behind that nobody looks after.
+        self.unload(true, "a newer file took its place");
     }
 
     /// Milliseconds since the last request.
@@ -352,7 +369,7 @@ impl ModelVersion {
                 // Loading may take longer than the caller has.
                 Some(deadline) => tokio::time::timeout_at(deadline.into(), self.acquire())
                     .await
-                    .map_err(|_| PoolError::Expired { started: false })??,
+                    .map_err(|_| PoolError::Expired { run: None })??,
             };
             match pool.run(input, deadline).await {
                 Ok(ran) => return Ok((ran, Arc::clone(&pool.card))),

@@ -21,6 +21,9 @@ use super::facts::SharedState;
 use super::plan::{Limits, RolloutConfig};
 use super::shadow::Shadow;
 
+// One count for all rollouts: an observation made under a plan that was since replaced must find no plan of its number.
+static EPOCHS: AtomicU64 = AtomicU64::new(1);
+
 /// Longest reason of a roll-back by hand that is kept, in bytes.
 const MAX_REASON: usize = 512;
 
@@ -319,7 +322,7 @@ impl Rollout {
 
     /// The only place where the plan in force changes. The lock is the proof that no observation is under way.
     fn put_in_force(&self, all: &mut MutexGuard<'_, Vec<Evidence>>, state: SharedState) {
-        let epoch = self.now.load().epoch + 1;
+        let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
         let percent =
             |arm: &PlannedArm| if self.is_canary { state.percent.unwrap_or(arm.percent) } else { arm.percent };
         let shares = shares(self.arms.iter().map(|arm| (&arm.arm, arm.version, percent(arm))));
