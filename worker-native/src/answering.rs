@@ -64,7 +64,10 @@ enum NoRow {
 pub async fn answer(app: &App, asked: Asked<'_>) -> Result<Given, PoolError> {
     let started = Instant::now();
     let given = within(asked.deadline, answer_unbounded(app, &asked)).await;
-    let metrics = asked.version.metrics();
+    let (metrics, card) = (asked.version.metrics(), asked.version.card());
+    if asked.rollout.is_canary() && asked.assignment.is_compared() {
+        app.metrics.canary(&card.task, &card.model, asked.assignment.version != asked.rollout.default_version());
+    }
     match &given {
         Ok((given, run)) => {
             metrics.answered(started.elapsed());
@@ -141,8 +144,8 @@ async fn answer_unbounded(app: &App, asked: &Asked<'_>) -> Result<(Given, Option
 
 /// Takes in what an answer teaches: the run for the rollout, the answer for a later label, the shadow beside it.
 fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
-    if let Some(run) = run.filter(|run| run.first) {
-        count_run(app, asked, Run::Ended { ms: millis(run.took) });
+    if let Some(run) = run {
+        count_run(app, asked, if run.first { Run::Ended { ms: millis(run.took) } } else { Run::Shared });
     }
     let prediction = match &given.answer.prediction {
         Prediction::Class(class) => Some(Arc::from(class.as_str())),
@@ -158,9 +161,6 @@ fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
 
 fn count_run(app: &App, asked: &Asked<'_>, run: Run) {
     let card = asked.version.card();
-    if asked.assignment.arm.as_ref() != crate::rollout::assign::DEFAULT_ARM {
-        app.metrics.canary(&card.task, &card.model, asked.assignment.arm.as_ref() == "canary");
-    }
     if asked.rollout.ran(asked.assignment, run, now_ms()).is_some() {
         app.metrics.rollback(&card.task, &card.model);
     }

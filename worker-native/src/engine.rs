@@ -90,8 +90,13 @@ impl Engine {
         });
         let (runtime, seen, repository) = opened.await.map_err(|error| EngineError::Runtime(error.to_string()))?;
         let runtime = runtime.map_err(EngineError::Runtime)?;
-        let loader =
-            Arc::new(Loader { config: config.clone(), runtime, tasks: tasks.clone(), metrics: Metrics::new() });
+        let loader = Arc::new(Loader {
+            config: config.clone(),
+            runtime,
+            tasks: tasks.clone(),
+            metrics: Metrics::new(),
+            pools: Default::default(),
+        });
         let engine = Self {
             index: ArcSwap::from_pointee(Index::empty()),
             loader,

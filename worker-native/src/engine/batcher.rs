@@ -317,7 +317,9 @@ impl Batch {
     }
 
     /// Runs what was taken and answers everyone.
-    pub(super) fn run(&mut self, runner: &mut dyn Runner, stats: &Stats) {
+    ///
+    /// `again` is called before each run behind the first: an interruption of one must not end the next.
+    pub(super) fn run(&mut self, runner: &mut dyn Runner, stats: &Stats, again: &mut dyn FnMut()) {
         let mut jobs = std::mem::take(&mut self.jobs);
         let rows = std::mem::take(&mut self.rows);
         self.longest = 0;
@@ -341,6 +343,7 @@ impl Batch {
             // One bad request must not fail its neighbours: each once more, alone.
             Err(_) => {
                 for job in jobs.drain(..) {
+                    again();
                     let rows = job.input.rows();
                     let started = Instant::now();
                     let outputs = self.run_together(runner, std::slice::from_ref(&job), rows);
@@ -407,13 +410,8 @@ fn run_tensors(runner: &mut dyn Runner, jobs: &[Job], rows: usize) -> Result<Vec
         return Ok(vec![Output::Tensors(guarded(|| runner.run_tensors(&joined))?)]);
     }
     for job in others {
-        for (whole, part) in joined.iter_mut().zip(tensors(job)?) {
-            if !whole.data.append(&part.data) {
-                return Err(not_batch_major());
-            }
-            if let Some(axis) = whole.shape.first_mut() {
-                *axis += part.rows();
-            }
+        if !joined.iter_mut().zip(&tensors(job)?).all(|(whole, part)| whole.append_rows(part)) {
+            return Err(not_batch_major());
         }
     }
     let outputs = guarded(|| runner.run_tensors(&joined))?;

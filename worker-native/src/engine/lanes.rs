@@ -27,9 +27,16 @@ impl Worker {
         self.intake.stats.in_use.fetch_add(1, Ordering::Relaxed);
         let _active = self.intake.stats.metrics.as_ref().map(ModelMetrics::batch);
         self.watch.begin();
-        batch.run(self.runner.as_mut(), &self.intake.stats);
-        let stopped = self.watch.end();
-        self.intake.stats.in_use.fetch_sub(1, Ordering::Relaxed);
+        let mut stopped = false;
+        batch.run(self.runner.as_mut(), &self.intake.stats, &mut || {
+            stopped |= self.watch.end();
+            self.watch.begin();
+        });
+        stopped |= self.watch.end();
+        // A worker that was given up was counted out by whoever replaced it.
+        if !self.watch.is_given_up() {
+            self.intake.stats.in_use.fetch_sub(1, Ordering::Relaxed);
+        }
         stopped
     }
 }

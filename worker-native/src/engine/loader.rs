@@ -5,7 +5,7 @@
 //! and the lane. Blocking: call it off the async runtime's threads.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use shared::catalog::ModelType;
@@ -139,9 +139,32 @@ pub(super) struct Loader {
     pub(super) runtime: Runtime,
     pub(super) tasks: TaskTracker,
     pub(super) metrics: Metrics,
+    // Every pool, for the watchdog: also those that close and still run.
+    pub(super) pools: Mutex<Vec<Weak<Pool>>>,
 }
 
 impl Loader {
+    /// Takes the place of the model repository out of a text that callers may see.
+    pub(super) fn without_dir(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.config.dir.display()), "")
+    }
+
+    /// The pools that are still there.
+    pub(super) fn living_pools(&self) -> Vec<Arc<Pool>> {
+        let mut pools = self.pools();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Has a new pool watched.
+    pub(super) fn watch(&self, pool: &Arc<Pool>) {
+        self.pools().push(Arc::downgrade(pool));
+    }
+
+    fn pools(&self) -> MutexGuard<'_, Vec<Weak<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Loads one version.
     ///
     /// # Errors

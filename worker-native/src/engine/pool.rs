@@ -176,6 +176,7 @@ impl Pool {
     /// A lost worker's place is taken by one on a thread of its own: what hung once may hang again.
     fn replace(&self, lost: &Arc<Watch>) {
         self.stats.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.stats.in_use.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         self.watches().retain(|watch| !Arc::ptr_eq(watch, lost));
         let replaced = self.backend.open().and_then(|runner| self.start_worker(runner, true));
         match replaced {

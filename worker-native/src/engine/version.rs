@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use shared::reading;
 
@@ -79,13 +80,15 @@ impl Slot {
     }
 
     /// A load has ended; the pool serves unless the version was taken away meanwhile.
-    fn loaded(&self, pool: Pool) {
+    fn loaded(&self, pool: Arc<Pool>) -> Result<(), String> {
         let mut state = self.state();
         if self.withdrawn.load(Ordering::Relaxed) {
-            return pool.close();
+            pool.close();
+            return Err("it was unloaded while it was being loaded".to_owned());
         }
-        self.pool.store(Some(Arc::new(pool)));
+        self.pool.store(Some(pool));
         *state = StateView { state: VersionState::Ready, reason: String::new() };
+        Ok(())
     }
 }
 
@@ -237,8 +240,14 @@ impl ModelVersion {
     /// # Errors
     /// What is wrong with the version.
     pub(super) async fn load(&self) -> Result<(), String> {
-        self.slot.withdrawn.store(false, Ordering::Relaxed);
+        {
+            let _state = self.slot.state();
+            self.slot.withdrawn.store(false, Ordering::Relaxed);
+        }
         let alone = Arc::clone(&self.loading).lock_owned().await;
+        if self.is_dead() {
+            self.unload(false, "its workers do not come back");
+        }
         if self.slot.pool.load().is_some() { Ok(()) } else { self.load_alone(alone).await }
     }
 
@@ -253,13 +262,15 @@ impl ModelVersion {
         let loaded = tokio::task::spawn_blocking(move || {
             let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.load(&spec, card, metrics)))
                 .unwrap_or_else(|_| Err("loading it panicked; the log has the cause".to_owned()));
-            let ended = loaded.map_err(|fault| format!("{}: {fault}", spec.label()));
+            let ended = loaded.map_err(|fault| loader.without_dir(&format!("{}: {fault}", spec.label())));
             match ended {
                 Ok(pool) => {
                     log_loaded(&spec, &pool);
-                    slot.loaded(pool);
+                    let pool = Arc::new(pool);
+                    loader.watch(&pool);
+                    let served = slot.loaded(pool);
                     drop(alone);
-                    Ok(())
+                    served
                 }
                 Err(fault) => {
                     slot.set_state(VersionState::Failed, fault.clone());
@@ -287,6 +298,11 @@ impl ModelVersion {
     /// Was it taken from memory by an operator?
     pub(super) fn is_withdrawn(&self) -> bool {
         self.slot.withdrawn.load(Ordering::Relaxed)
+    }
+
+    /// Is it in memory with no worker left? Then only a new load helps.
+    pub(super) fn is_dead(&self) -> bool {
+        self.slot.pool.load().as_ref().is_some_and(|pool| !pool.is_alive())
     }
 
     /// Could it not be loaded?
@@ -338,24 +354,21 @@ impl ModelVersion {
     /// # Errors
     /// [`PoolError`]; `Invalid` where they do not fit the model.
     pub async fn infer(&self, tensors: Vec<Tensor>, deadline: Option<Instant>) -> Result<Vec<Tensor>, PoolError> {
-        let chunks = self.acquire().await?.chunks(tensors)?;
-        let runs = chunks.into_iter().map(|chunk| self.submit(chunk, deadline));
+        let pool = self.acquire().await?;
+        let runs = pool.chunks(tensors)?.into_iter().map(|chunk| self.submit(chunk, deadline));
+        // As many as keep the workers busy: all at once would fill the queue, which is everybody's.
+        let mut outputs = stream::iter(runs).buffered(2 * pool.workers.max(1));
         let mut joined: Vec<Tensor> = Vec::new();
-        for output in futures_util::future::join_all(runs).await {
+        while let Some(output) = outputs.next().await {
             let (Ran { output: Output::Tensors(part), .. }, _) = output? else {
                 return Err(PoolError::Failed("tensors were wanted, rows came".to_owned()));
             };
             if joined.is_empty() {
                 joined = part;
-                continue;
-            }
-            for (whole, part) in joined.iter_mut().zip(part) {
-                if !whole.data.append(&part.data) {
-                    return Err(PoolError::Failed("the model's outputs differ between batches".to_owned()));
-                }
-                if let Some(rows) = whole.shape.first_mut() {
-                    *rows += part.rows();
-                }
+            } else if joined.len() != part.len()
+                || !joined.iter_mut().zip(&part).all(|(whole, part)| whole.append_rows(part))
+            {
+                return Err(PoolError::Failed("the model's outputs differ between batches".to_owned()));
             }
         }
         Ok(joined)

@@ -96,11 +96,9 @@ pub fn start_watchdog(engine: Arc<Engine>) -> std::io::Result<Watchdog> {
 fn watch(engine: &Engine, end: &Receiver<()>) {
     while end.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
         let (now, mut held) = (Instant::now(), false);
-        for version in engine.index().versions() {
-            if let Some(pool) = version.pool() {
-                pool.look_after(now, engine.loader.config.max_run);
-                held |= pool.holds_runtime();
-            }
+        for pool in engine.loader.living_pools() {
+            pool.look_after(now, engine.loader.config.max_run);
+            held |= pool.holds_runtime();
         }
         if held {
             // The thread that a run holds may be the one that waited for the network and the clock: without work from
