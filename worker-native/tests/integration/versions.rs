@@ -168,7 +168,9 @@ async fn a_shadow_is_compared_and_never_answers() {
     })
     .await;
     assert_eq!((&shadow["version"], &shadow["failed"]), (&json!(1), &json!(0)));
-    let disagreements = shadow["disagreements"].as_array().unwrap();
+    assert_eq!(shadow["disagreements"], Value::Null, "other callers' request ids stay with the operators");
+    let (_, rollout) = caller.get("/models/tfidf_logreg/rollout").await;
+    let disagreements = rollout["shadow"]["disagreements"].as_array().unwrap();
     assert!(!disagreements.is_empty(), "{shadow}");
     for disagreement in disagreements {
         assert_eq!(disagreement["answered"]["prediction"], "negative", "{disagreement}");
@@ -176,6 +178,32 @@ async fn a_shadow_is_compared_and_never_answers() {
     }
     let compared = shadow["compared"].as_u64().unwrap();
     assert_eq!(compared - shadow["agreed"].as_u64().unwrap(), disagreements.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_changes_a_rollout_by_hand() {
+    let (_redis, _models, _native, caller) = start(CANARY, &[]).await;
+    let at = "/models/tfidf_logreg/rollout";
+    let (status, view) = caller.post(at, &json!({"percent": 0})).await;
+    assert_eq!((status, &view["arms"][0]["percent"]), (200, &json!(0.0)), "{view}");
+    let versions = |shares: Vec<(u64, Value)>| shares.into_iter().map(|(version, _)| version).collect::<Vec<_>>();
+    assert_eq!(versions(shares(&caller, 8).await), vec![2; 8]);
+    caller.post(at, &json!({"percent": 100})).await;
+    assert_eq!(versions(shares(&caller, 8).await), vec![1; 8]);
+    let (_, view) = caller.post(at, &json!({"roll_back": "it smells"})).await;
+    assert_eq!((&view["rolled_back"]["by"], &view["rolled_back"]["reason"]), (&json!("operator"), &json!("it smells")));
+    assert_eq!(versions(shares(&caller, 8).await), vec![2; 8]);
+    caller.post(at, &json!({"resume": true})).await;
+    assert_eq!(versions(shares(&caller, 8).await), vec![1; 8]);
+    for bad in [json!({"percent": 101}), json!({"resume": false}), json!({}), json!({"percent": 1, "resume": true})] {
+        assert_eq!(caller.post(at, &bad).await.0, 422, "{bad}");
+    }
+    assert_eq!(caller.post("/models/nobody/rollout", &json!({"resume": true})).await.0, 404);
+    assert_eq!(
+        caller.post("/models/word_letter_logreg/rollout", &json!({"resume": true})).await.0,
+        422,
+        "it has no plan"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
