@@ -34,12 +34,12 @@ pub use answer::{Answer, Card, Prediction};
 pub use batcher::RunFacts;
 use index::Index;
 use loader::Loader;
-pub use pool::{Pool, PoolError, PoolView, WarmUp};
-pub use reload::{LoadError, Reloaded};
+pub use pool::{Pool, PoolError, WarmUp};
+pub use reload::LoadError;
 use repository::Repository;
 pub(crate) use runtime::Runtime;
-pub use stats::{BatchSize, StatsView, Times};
-pub use version::{ModelVersion, Row, StateView, VersionState};
+pub use stats::Times;
+pub use version::{ModelVersion, Row, VersionState};
 
 use crate::config::ModelsConfig;
 use crate::telemetry::metrics::Metrics;

@@ -84,12 +84,6 @@ pub struct Answer {
 }
 
 impl Card {
-    /// Numbers of a row before the contributions of its fields.
-    #[must_use]
-    pub const fn columns(&self) -> usize {
-        self.columns
-    }
-
     /// Class names in the order of the probabilities; `normal` and `anomaly` for an anomaly task, none for a number.
     #[must_use]
     pub fn class_names(&self) -> Vec<&str> {

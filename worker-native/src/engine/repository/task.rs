@@ -204,26 +204,6 @@ fn native(kind: &str, plain: Plain) -> Result<TaskFolder, String> {
 const MOST: usize = 16_384;
 
 impl TaskFolder {
-    /// The schema of a task that takes readings.
-    #[must_use]
-    pub const fn schema(&self) -> Option<&TaskSchema> {
-        match &self.kind {
-            Kind::Reading(schema) => Some(schema),
-            Kind::Forecast(_) | Kind::Generation(_) | Kind::Tensor => None,
-        }
-    }
-
-    /// Numbers of one row of input; none where the model's file says it alone.
-    #[must_use]
-    pub fn width(&self) -> Option<usize> {
-        match &self.kind {
-            Kind::Reading(schema) => Some(schema.width()),
-            Kind::Forecast(forecast) => Some(forecast.window),
-            Kind::Generation(generation) => Some(generation.window),
-            Kind::Tensor => None,
-        }
-    }
-
     /// Every contradiction in the task, in words.
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -291,14 +271,15 @@ mod tests {
         let (task, faults) = read_one(FORECAST, MODEL);
         assert_eq!(faults, "");
         let task = task.unwrap();
-        assert_eq!((task.width(), task.models.len()), (Some(4), 1));
+        assert!(matches!(&task.kind, Kind::Forecast(forecast) if forecast.window == 4), "{task:?}");
+        assert_eq!(task.models.len(), 1);
     }
 
     #[test]
     fn a_tensor_task_needs_no_tiers_and_its_model_no_output() {
         let bare = "name = 'm'\ndefault_version = 1\n[versions.1]\nsha256 = '00'\n";
         let (task, faults) = read_one("name = 'series'\nkind = 'tensor'\n", bare);
-        assert_eq!((task.unwrap().width(), faults.as_str()), (None, ""));
+        assert_eq!((task.unwrap().kind, faults.as_str()), (Kind::Tensor, ""));
         let (task, faults) = read_one("name = 'series'\nkind = 'tensor'\n", MODEL);
         assert!(task.is_none() && faults.contains("have none"), "{faults}");
     }
