@@ -1,7 +1,7 @@
 //! Models in memory: which there are, and one batched pool for each loaded version.
 //!
-//! Owns loading, validation, warm-up, reloading and running; ONNX Runtime is known in `runtime`
-//! only. It does not decide which model answers: that is `routing`'s. All sessions end before the
+//! Owns loading, validation, warm-up, reloading and running; of the engine only `runtime` and what
+//! is below it name `ort`. It does not decide which model answers: that is `routing`'s. All sessions end before the
 //! process does ([`Engine::shut_down`]), or the library complains while it exits.
 
 pub mod answer;
@@ -34,12 +34,12 @@ pub use answer::{Answer, Card, Prediction};
 pub use batcher::RunFacts;
 use index::Index;
 use loader::Loader;
-pub use pool::{Pool, PoolError, PoolView, WarmUp};
-pub use reload::{LoadError, Reloaded};
+pub use pool::{Pool, PoolError, WarmUp};
+pub use reload::LoadError;
 use repository::Repository;
 pub(crate) use runtime::Runtime;
-pub use stats::{BatchSize, StatsView, Times};
-pub use version::{ModelVersion, Row, StateView, VersionState};
+pub use stats::Times;
+pub use version::{ModelVersion, Row, VersionState};
 
 use crate::config::ModelsConfig;
 use crate::telemetry::metrics::Metrics;

@@ -1,7 +1,7 @@
 //! The model repository on disk: `task.toml`, `model.toml`, and which versions there are.
 //!
-//! Owns the files' format (`models/README.md`) and its faults; it opens no ONNX file. What is
-//! faulty is left out and told: the rest can still be served.
+//! Owns reading the files and their faults; the words of the format are `docs/models.md`'s. It opens
+//! no ONNX file. What is faulty is left out and told: the rest can still be served.
 
 mod task;
 
@@ -46,7 +46,7 @@ pub struct ModelFolder {
     /// The version that answers unless the caller names one.
     pub default_version: u32,
     /// What its output tensor means; none for a `tensor` task.
-    pub output: Option<Output>,
+    pub output: Option<Meaning>,
     /// What computes it.
     #[serde(default)]
     pub backend: BackendChoice,
@@ -91,7 +91,7 @@ pub enum BackendChoice {
 /// What a model's output tensor means.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Output {
+pub enum Meaning {
     /// `[rows, classes]`: probabilities in the order of the task's classes.
     Probabilities {
         /// The tensor's name.
@@ -127,7 +127,10 @@ pub enum Output {
     },
 }
 
-impl Output {
+// `loader` is the last to use the former name.
+pub(super) use Meaning as Output;
+
+impl Meaning {
     /// The tensor's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -280,7 +283,7 @@ fn read_model(dir: &Path, kind: &Kind, tiers: &[String]) -> Result<ModelFolder, 
 }
 
 /// Does the output's meaning go with the kind of the task?
-fn output_fault(output: Option<&Output>, kind: &Kind) -> Option<String> {
+fn output_fault(output: Option<&Meaning>, kind: &Kind) -> Option<String> {
     let wanted = match kind {
         Kind::Tensor => {
             return output
@@ -299,7 +302,7 @@ fn output_fault(output: Option<&Output>, kind: &Kind) -> Option<String> {
         return Some(format!("output: kind {:?}, this task needs {wanted:?}", output.kind()));
     }
     match output {
-        Output::Score { threshold, slope, .. } if !threshold.is_finite() || !slope.is_finite() || *slope <= 0.0 => {
+        Meaning::Score { threshold, slope, .. } if !threshold.is_finite() || !slope.is_finite() || *slope <= 0.0 => {
             Some("output: threshold must be finite and slope above 0".to_owned())
         }
         _ => None,

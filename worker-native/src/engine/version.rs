@@ -17,7 +17,7 @@ use super::answer::{Answer, Card};
 use super::batcher::{Input, Output, Ran, RunFacts};
 use super::loader::{Loader, Spec};
 use super::pool::{NotRun, Pool, PoolError};
-use super::repository::Output as Meaning;
+use super::repository::Meaning;
 use super::tensor::{Signature, Tensor};
 use crate::cache::KeyBase;
 use crate::clock::now_ms;

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use futures_util::future::join_all;
-use reqwest::{Client, Response};
+use reqwest::Client;
 use serde_json::{Value, json};
 
 use crate::support::edge::Edge;
+use crate::support::events::{Event, Events, send};
 use crate::support::native::Native;
 use crate::support::readings::{anomalous, get, header, normal, post, read};
 use crate::support::redis::Redis;
@@ -14,79 +15,6 @@ use crate::support::{root, until};
 
 const INFER: &str = "/v1/infer";
 const STREAM: &str = "/v1/infer/stream";
-
-#[derive(Debug, Clone, PartialEq)]
-struct Event {
-    name: String,
-    id: String,
-    data: Value,
-    retry: Option<String>,
-}
-
-/// An open stream, read event by event.
-#[derive(Debug)]
-struct Events {
-    response: Response,
-    unread: String,
-}
-
-impl Events {
-    async fn open(url: &str, body: &Value, last_id: Option<&str>) -> Self {
-        let response = send(url, body, last_id).await;
-        let status = response.status();
-        if status != 200 {
-            panic!("{status}: {}", response.text().await.unwrap());
-        }
-        assert_eq!(header(&response, "content-type").as_deref(), Some("text/event-stream"));
-        assert_eq!(header(&response, "cache-control").as_deref(), Some("no-store, no-transform"));
-        assert_eq!(header(&response, "x-accel-buffering").as_deref(), Some("no"));
-        Self { response, unread: String::new() }
-    }
-
-    async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some((frame, rest)) = self.unread.split_once("\n\n") {
-                let event = event(frame);
-                self.unread = rest.to_owned();
-                match event {
-                    Some(event) => return Some(event),
-                    None => continue,
-                }
-            }
-            match self.response.chunk().await.unwrap() {
-                Some(chunk) => self.unread.push_str(std::str::from_utf8(&chunk).unwrap()),
-                None => {
-                    assert_eq!(self.unread, "", "the stream ended within an event");
-                    return None;
-                }
-            }
-        }
-    }
-
-    async fn all(mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        while let Some(event) = self.next().await {
-            events.push(event);
-        }
-        events
-    }
-}
-
-/// One frame; none for a comment.
-fn event(frame: &str) -> Option<Event> {
-    let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    let data = serde_json::from_str(field("data")?).unwrap_or_else(|_| panic!("not JSON: {frame}"));
-    let text = |name| field(name).unwrap_or_else(|| panic!("no {name}: {frame}")).to_owned();
-    Some(Event { name: text("event"), id: text("id"), data, retry: field("retry").map(str::to_owned) })
-}
-
-async fn send(url: &str, body: &Value, last_id: Option<&str>) -> Response {
-    let request = Client::new().post(url).json(body);
-    match last_id {
-        Some(id) => request.header("last-event-id", id).send().await.unwrap(),
-        None => request.send().await.unwrap(),
-    }
-}
 
 fn names(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.name.as_str()).collect()
