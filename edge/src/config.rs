@@ -76,7 +76,8 @@ impl EdgeConfig {
             kind: reader.read("EDGE_POLICY", PolicyKind::Adaptive, &kinds, PolicyKind::from_name),
             queue_threshold: reader.whole("QUEUE_THRESHOLD", DEFAULT_QUEUE_THRESHOLD, 1..=1_000_000),
             accuracy_floor: reader.read("ACCURACY_FLOOR", DEFAULT_ACCURACY_FLOOR, "a number from 0 to 1", |text| {
-                let floor = text.parse::<f64>().ok().filter(|floor| (0.0..=1.0).contains(floor))?;
+                // Not by `str::parse`: see the reader of numbers in `shared`.
+                let floor = serde_json::from_str::<f64>(text).ok().filter(|floor| (0.0..=1.0).contains(floor))?;
                 Some(floor as f32)
             }),
         };

@@ -38,9 +38,10 @@ struct HomeTask<'a> {
 }
 
 const LINKS: &str = concat!(
-    r#"{"predict":"POST /predict","hand in":"POST /data","job":"GET /v1/jobs/{id}","#,
-    r#""results":"GET /results?limit=10","feedback":"POST /feedback","health":"GET /health","#,
-    r#""catalog":"GET /v1/catalog","snapshot":"GET /v1/snapshot"}"#,
+    r#"{"predict":"POST /predict","probabilities":"POST /predict_proba","batch":"POST /predict/batch","#,
+    r#""generate":"POST /v1/infer/stream","hand in":"POST /data","job":"GET /v1/jobs/{id}","#,
+    r#""results":"GET /results?limit=10","feedback":"POST /feedback","models":"GET /models","health":"GET /health","#,
+    r#""catalog":"GET /v1/catalog","snapshot":"GET /v1/snapshot","open inference protocol":"GET /v2"}"#,
 );
 
 /// `GET /`: what this is, and where to go from here.

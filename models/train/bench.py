@@ -20,11 +20,16 @@ def session(model: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def tensor(rows: np.ndarray) -> np.ndarray:
+    """Rows as onnxruntime takes them: text is an array of objects, all else float32."""
+    return np.ascontiguousarray(rows, object if np.asarray(rows).dtype.kind in "OU" else np.float32)
+
+
 def predict(model: bytes, rows: np.ndarray, output: str, batch: int = 256) -> np.ndarray:
-    """All rows through the model in batches, float32 in and out."""
+    """All rows through the model in batches: float32 or text in, float32 out."""
     running = session(model)
     name = running.get_inputs()[0].name
-    rows = np.ascontiguousarray(rows, np.float32)
+    rows = tensor(rows)
     parts = [running.run([output], {name: rows[at : at + batch]})[0] for at in range(0, len(rows), batch)]
     return np.concatenate(parts)
 
@@ -33,7 +38,7 @@ def microseconds_per_row(model: bytes, rows: np.ndarray, output: str, seconds: f
     """The best of many blocks per batch size; rows rotate, since a row sent again is answered from warm caches."""
     running = session(model)
     name = running.get_inputs()[0].name
-    rows = np.ascontiguousarray(np.resize(rows, (max(2048, len(rows)), rows.shape[1])), np.float32)
+    rows = tensor(np.resize(rows, (max(2048, len(rows)), rows.shape[1])))
     result = {}
     for batch in BATCHES:
         chunks = [rows[at : at + batch] for at in range(0, len(rows) - batch + 1, batch)]

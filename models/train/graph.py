@@ -21,9 +21,13 @@ INPUT = "features"
 class Graph:
     """Collects nodes and constants; every node's output is named after its role."""
 
-    def __init__(self, width: int, precision: type = np.float32) -> None:
+    def __init__(
+        self, width: int, precision: type = np.float32, source: str = INPUT, kind: int = TensorProto.FLOAT
+    ) -> None:
         self.width = width
         self.precision = precision
+        self.source = source
+        self.kind = kind
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
@@ -46,13 +50,13 @@ class Graph:
     def finish(self, name: str, outputs: Mapping[str, int], metadata: Mapping[str, str]) -> onnx.ModelProto:
         """`outputs` maps each output's name to its number of columns."""
 
-        def tensor(label: str, columns: int) -> onnx.ValueInfoProto:
-            return helper.make_tensor_value_info(label, TensorProto.FLOAT, ["batch", columns])
+        def tensor(label: str, columns: int, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(label, kind, ["batch", columns])
 
         graph = helper.make_graph(
             self._nodes,
             name,
-            [tensor(INPUT, self.width)],
+            [tensor(self.source, self.width, self.kind)],
             [tensor(label, columns) for label, columns in outputs.items()],
             self._constants,
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from repository import MODELS
+from repository import MODELS, SEED
 
 CHANNELS = (
     "PS1", "PS2", "PS3", "PS4", "PS5", "PS6", "EPS1", "FS1", "FS2",
@@ -56,3 +56,12 @@ def raw_cycles() -> np.ndarray:
         raise SystemExit("hydraulic_1hz.csv.gz does not hold 60 rows for each cycle of hydraulic_cycles.csv, in order")
     by_channel = table[:, columns].reshape(-1, SECONDS, len(CHANNELS)).transpose(0, 2, 1)
     return np.ascontiguousarray(by_channel, np.float32).reshape(len(by_channel), -1)
+
+
+def made_up_means(rows: np.ndarray, count: int) -> np.ndarray:
+    """Rows of means and deviations that nobody measured, for the parity files: mixtures of two cycles, and noise on top."""
+    rng = np.random.default_rng(SEED)
+    pairs = rows[rng.integers(len(rows), size=(2, count))].astype(np.float64)
+    share = rng.random((count, 1))
+    mixed = share * pairs[0] + (1.0 - share) * pairs[1] + 0.1 * rows.std(axis=0) * rng.normal(size=(count, rows.shape[1]))
+    return np.maximum(mixed, 0.0).round(4).astype(np.float32)

@@ -19,13 +19,14 @@ from sklearn.model_selection import train_test_split
 import bench
 import hydraulic
 import linear_models
+import profiles
 import scores
 from graph import INPUT, Graph
 from repository import SEED, Trained, load_task, metadata
-from trees import Tree, tree_sum
+from trees import boosted, tree_sum
 
 NAME = "hydraulic-leak"
-NEEDS_DATA = True
+missing = hydraulic.missing
 EVALUATION = "the 30 % of the 741 cycles at cooler 100 % that a stratified random split, seed 7, kept from training"
 
 
@@ -41,6 +42,7 @@ def train(say) -> list[Trained]:
     for build in (_logreg, _boosting):
         name, tier, description, graph, original = build(rows[learn], truth[learn])
         model = _judge(task, name, tier, description, graph, original, rows, truth, cooler, test)
+        model.profile = profiles.profile(task.table["fields"], rows[learn])
         say(f"{NAME}/{name}: accuracy {model.accuracy:.4f} {model.regimes}")
         result.append(model)
     return result
@@ -56,17 +58,10 @@ def _logreg(rows: np.ndarray, truth: np.ndarray):
 
 def _boosting(rows: np.ndarray, truth: np.ndarray):
     model = HistGradientBoostingClassifier(max_depth=1, max_features=0.2, random_state=SEED).fit(rows, truth)
-    trees = []
-    for (predictor,) in model._predictors:
-        nodes = predictor.nodes
-        leaf = nodes["is_leaf"].astype(bool)
-        left = np.where(leaf, -1, nodes["left"].astype(np.int64))
-        right = np.where(leaf, -1, nodes["right"].astype(np.int64))
-        trees.append(Tree(left, right, nodes["feature_idx"], nodes["num_threshold"].astype(np.float64), nodes["value"]))
+    trees, start = boosted(model)
     graph = Graph(rows.shape[1])
     # Softmax of [0, margin] is the sigmoid of the margin, with both columns at once.
-    base = (0.0, float(model._baseline_prediction.ravel()[0]))
-    graph.node("Softmax", [tree_sum(graph, INPUT, trees, "margin", base, target=1)], "probabilities", axis=1)
+    graph.node("Softmax", [tree_sum(graph, INPUT, trees, "margin", (0.0, start), target=1)], "probabilities", axis=1)
     description = f"Histogram gradient boosting, {len(trees)} one-split trees in one node: holds when the cooler fails."
     return "hist_gradient_boosting", "accurate", description, graph, model.predict_proba
 
@@ -75,12 +70,13 @@ def _judge(task, name, tier, description, graph, original, rows, truth, cooler, 
     proto = graph.finish(name, {"probabilities": len(task.classes)}, metadata(task, name, hydraulic.CREDIT))
     shipped = bench.predict(proto.SerializeToString(deterministic=True), rows, "probabilities")
     answer = shipped.argmax(axis=1)
-    inputs = made_up_rows(rows, 16)
+    inputs = hydraulic.made_up_means(rows, 16)
     return Trained(
         task=task,
         name=name,
         description=description,
         tier=tier,
+        type="sklearn",
         proto=proto,
         output={"kind": "probabilities", "name": "probabilities"},
         parity_inputs=inputs,
@@ -94,12 +90,3 @@ def _judge(task, name, tier, description, graph, original, rows, truth, cooler, 
         regimes={f"cooler {pct} %": scores.accuracy(truth[cooler == pct], answer[cooler == pct]) for pct in (20, 3)},
         details=scores.class_details(task.classes, truth, answer, test),
     )
-
-
-def made_up_rows(rows: np.ndarray, count: int) -> np.ndarray:
-    """Rows that nobody measured, for the parity files: mixtures of two cycles, and noise on top."""
-    rng = np.random.default_rng(SEED)
-    pairs = rows[rng.integers(len(rows), size=(2, count))].astype(np.float64)
-    share = rng.random((count, 1))
-    mixed = share * pairs[0] + (1.0 - share) * pairs[1] + 0.1 * rows.std(axis=0) * rng.normal(size=(count, rows.shape[1]))
-    return np.maximum(mixed, 0.0).round(4).astype(np.float32)

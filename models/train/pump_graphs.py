@@ -86,6 +86,8 @@ def autoencoder(
 ) -> onnx.ModelProto:
     """`reconstruction` [N, 7] in the fields' own units, and score = log(1 + mean squared residual).
 
+    `contributions` [N, 7] is each field's share of the sum of squared residuals, from which the score comes:
+    not negative, and 1 in sum.
     `usual` is the residual's size on ordinary readings, in scaled units.  scikit-learn's exporter would
     give `reconstruction` the shape [7 N, 1], which no batcher can split.
     """
@@ -104,7 +106,13 @@ def autoencoder(
     error = graph.node("ReduceMean", [squared], "error", axes=[1], keepdims=1)
     above = graph.node("Add", [error, graph.constant("one", np.array([1.0]))], "above")
     graph.node("Cast", [graph.node("Log", [above], "precise_score")], "score", to=TensorProto.FLOAT)
+    # A reading that is rebuilt to the last digit has nothing to share out: all zeros, not 0 / 0.
+    total = graph.node("ReduceSum", [squared, graph.constant("fields", np.array([1], np.int64))], "total", keepdims=1)
+    above_zero = graph.node("Max", [total, graph.constant("tiny", np.array([1e-30]))], "above_zero")
+    shares = graph.node("Div", [squared, above_zero], "precise_contributions")
+    graph.node("Cast", [shares], "contributions", to=TensorProto.FLOAT)
     units = graph.node("Mul", [flow, graph.constant("scale", scaler.scale_)], "units")
     rebuilt = graph.node("Add", [units, "mean"], "precise_reconstruction")
     graph.node("Cast", [rebuilt], "reconstruction", to=TensorProto.FLOAT)
-    return graph.finish("autoencoder", {"score": 1, "reconstruction": network.n_outputs_}, metadata)
+    columns = network.n_outputs_
+    return graph.finish("autoencoder", {"score": 1, "reconstruction": columns, "contributions": columns}, metadata)

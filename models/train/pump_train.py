@@ -17,17 +17,20 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 import bench
+import profiles
 import pump
 import pump_graphs
 import scores
 from repository import SEED, Task, Trained, load_task, metadata
 
 NAME = "pump-anomaly"
-NEEDS_DATA = False
 DATA = "made by models/train/pump.py (a generator; no measured data)"
 TRAINING_ROWS, VALIDATION_ROWS, TEST_ROWS = 12_000, 6_000, 8_000
 # The local outlier factor is dearer than the autoencoder and finds no more, so it has no tier.
 TIERS = {"isolation_forest": "fast", "autoencoder": "accurate"}
+# How many of the training rows, from the first, a model sees.
+SEEN = {"lof": 4_000}
+FURTHER_OUTPUTS = {"autoencoder": {"contributions": "contributions"}}
 # The two readings that the README promises an answer for: healthy, and plainly broken.
 EXAMPLES = np.array(
     [[45.3, 2.8, 6.5, 152.0, 87.5, 0.75, 0.0], [78.5, 12.4, 4.2, 98.0, 125.0, 0.95, 0.0]], np.float32
@@ -44,9 +47,14 @@ def train(say) -> list[Trained]:
     result = []
     for build in (_isolation_forest, _autoencoder, _lof):
         model = _judge(task, *build(task, learn), validation, test)
+        model.profile = profiles.profile(task.table["fields"], learn[: SEEN.get(model.name, TRAINING_ROWS)])
         say(f"{NAME}/{model.name}: balanced accuracy {model.accuracy:.4f}")
         result.append(model)
     return result
+
+
+def missing() -> str | None:
+    return None
 
 
 def test_readings() -> pump.Readings:
@@ -62,7 +70,7 @@ def _isolation_forest(task: Task, learn: np.ndarray):
 
 def _lof(task: Task, learn: np.ndarray):
     # More points find more and cost more, in proportion: from 4,000 on the gain is small.
-    points = learn[:4_000]
+    points = learn[: SEEN["lof"]]
     scaler = StandardScaler().fit(points.astype(np.float64))
     lof = LocalOutlierFactor(n_neighbors=10, novelty=True).fit(scaler.transform(points.astype(np.float64)))
     proto = pump_graphs.lof(scaler, lof, metadata(task, "lof", DATA))
@@ -111,8 +119,9 @@ def _judge(task, name, description, proto, original, validation: pump.Readings, 
         name=name,
         description=description,
         tier=TIERS.get(name),
+        type="onnx" if name == "autoencoder" else "sklearn",
         proto=proto,
-        output={"kind": "score", "name": "score", "threshold": threshold, "slope": slope},
+        output={"kind": "score", "name": "score", "threshold": threshold, "slope": slope, **FURTHER_OUTPUTS.get(name, {})},
         parity_inputs=inputs,
         parity_outputs=original(inputs)[:, None],
         parity_error=float(np.abs(score(test.rows) - original(test.rows)).max()),
@@ -121,6 +130,7 @@ def _judge(task, name, description, proto, original, validation: pump.Readings, 
         evaluation="balanced accuracy on generated readings of another seed, 3 in 10 drawn with a fault",
         data=DATA,
         bench_rows=test.rows,
+        measure="balanced accuracy",
         details={
             "labels": ["normal", "anomaly"],
             "confusion": scores.confusion(test.anomalous, answer, 2),

@@ -24,6 +24,8 @@ class Report:
         times = bench.microseconds_per_row(content, model.bench_rows, model.output["name"])
         entry = {
             "tier": model.tier,
+            "version": model.version,
+            "measure": model.measure,
             "accuracy": model.accuracy,
             "samples": model.samples,
             "evaluation": model.evaluation,
@@ -32,9 +34,16 @@ class Report:
             "file_bytes": len(content),
             "nodes": len(model.proto.graph.node),
             "parity_error": model.parity_error,
+            **({} if model.loss is None else {"loss": model.loss}),
             **model.details,
         }
-        self.table["tasks"].setdefault(model.task.name, {})[model.name] = entry
+        models = self.table["tasks"].setdefault(model.task.name, {})
+        # The newest version is the entry; of the older ones only their accuracies stay.
+        older = models.get(model.name, {})
+        older_version = older.get("version", 0)
+        if 0 < older_version < model.version:
+            entry["earlier"] = {**older.get("earlier", {}), str(older_version): older["accuracy"]}
+        models[model.name] = entry
         return entry
 
     def write(self) -> list[str]:
@@ -59,11 +68,11 @@ class Report:
 
 
 def _task(task: str, models: dict) -> list[str]:
-    balanced = "faults_found" in next(iter(models.values()))
+    measure = next(iter(models.values())).get("measure", "accuracy")
     lines = [
         f"## {task}",
         "",
-        f"| model | tier | {'balanced accuracy' if balanced else 'accuracy'} | held-out rows | us a row, alone | us a row, in 32s | KB | nodes |",
+        f"| model | tier | {measure} | held-out rows | us a row, alone | us a row, in 32s | KB | nodes |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, entry in sorted(models.items(), key=lambda item: item[1]["us_per_row"]["1"]):
@@ -74,7 +83,9 @@ def _task(task: str, models: dict) -> list[str]:
         )
     for name, entry in models.items():
         lines += ["", f"**{name}**: {entry['evaluation']}.", ""]
-        lines += _confusion(entry)
+        if "confusion" in entry:
+            lines += _confusion(entry)
+        lines += [f"- version {number}, on the same rows: {value:.4f}" for number, value in entry.get("earlier", {}).items()]
         for regime, value in entry["regimes"].items():
             lines.append(f"- {regime}: {value:.4f}")
         if "faults_found" in entry:
@@ -84,13 +95,14 @@ def _task(task: str, models: dict) -> list[str]:
             lines.append(f"- balanced accuracy: {entry['balanced_accuracy']:.4f}")
         if "replay_accuracy" in entry:
             lines.append(f"- replay of all {entry['replay_rows']} rows: {entry['replay_accuracy']:.4f} ({entry['replay_note']})")
+        lines += [f"- {note}" for note in entry.get("notes", [])]
         if "parity_worst" in entry:
             lines.append(
                 f"- against the NumPy and scikit-learn original: {entry['parity_rows_above_1e-5']} rows differ by more "
                 f"than 1e-5, the worst by {entry['parity_worst']:.1e}, {entry['parity_class_changed']} change their class"
             )
         else:
-            lines.append(f"- largest difference to the scikit-learn original: {entry['parity_error']:.1e}")
+            lines.append(f"- largest difference to the original: {entry['parity_error']:.1e}")
     return [*lines, ""]
 
 

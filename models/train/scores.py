@@ -10,6 +10,11 @@ def accuracy(truth: np.ndarray, answer: np.ndarray) -> float:
     return float(np.mean(truth == answer))
 
 
+def gap(answer: np.ndarray, wanted: np.ndarray) -> float:
+    """The largest difference; of numbers beyond 1 as a share of them, since float32 keeps digits, not places."""
+    return float((np.abs(answer - wanted) / np.maximum(1.0, np.abs(wanted))).max())
+
+
 def confusion(truth: np.ndarray, answer: np.ndarray, classes: int) -> list[list[int]]:
     """Rows are the truth, columns the answer."""
     table = np.zeros((classes, classes), int)

@@ -33,6 +33,18 @@ def round_down(threshold: np.ndarray) -> np.ndarray:
     return rounded
 
 
+def boosted(model) -> tuple[list[Tree], float]:
+    """The trees of one of scikit-learn's histogram boosters with one output, and the value that they start from."""
+    trees = []
+    for (predictor,) in model._predictors:
+        nodes = predictor.nodes
+        leaf = nodes["is_leaf"].astype(bool)
+        left = np.where(leaf, -1, nodes["left"].astype(np.int64))
+        right = np.where(leaf, -1, nodes["right"].astype(np.int64))
+        trees.append(Tree(left, right, nodes["feature_idx"], nodes["num_threshold"].astype(np.float64), nodes["value"]))
+    return trees, float(model._baseline_prediction.ravel()[0])
+
+
 def tree_sum(
     graph: Graph, source: str, trees: Sequence[Tree], output: str, base: Sequence[float] = (0.0,), target: int = 0
 ) -> str:

@@ -13,13 +13,14 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 import bench
 import hydraulic
 import linear_models
+import profiles
 import rocket
 import scores
 from graph import INPUT, Graph
 from repository import SEED, Task, Trained, load_task, metadata
 
 NAME = "hydraulic-valve"
-NEEDS_DATA = True
+missing = hydraulic.missing
 EVALUATION = "the 30 % of all 2205 cycles that a stratified random split, seed 7, kept from training"
 
 
@@ -34,6 +35,7 @@ def train(say) -> list[Trained]:
     result = []
     for build in (_logreg, _rocket):
         model = build(task, rows, truth, learn, test)
+        model.profile = profiles.profile(task.table["fields"], rows[learn])
         say(f"{NAME}/{model.name}: accuracy {model.accuracy:.4f} {model.regimes}")
         result.append(model)
     return result
@@ -133,6 +135,7 @@ def _judge(task, name, tier, description, graph, rows, truth, test, original, fe
         name=name,
         description=description,
         tier=tier,
+        type="sklearn" if name == "logreg" else "onnx",
         proto=proto,
         output={"kind": "probabilities", "name": "probabilities"},
         parity_inputs=inputs,

@@ -22,6 +22,8 @@ pub enum ErrorCode {
     PayloadTooLarge,
     /// The reading does not fit the task's schema; `errors` has every fault.
     InvalidReading,
+    /// Tensors do not fit the model, or are not framed as they say.
+    InvalidTensor,
     /// No task of that name, or none could be told from the body.
     UnknownTask,
     /// No model or tier of that name in the task.
@@ -56,13 +58,14 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, for tables and tests.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::InvalidJson,
         Self::InvalidQuery,
         Self::UnsupportedMediaType,
         Self::LengthRequired,
         Self::PayloadTooLarge,
         Self::InvalidReading,
+        Self::InvalidTensor,
         Self::UnknownTask,
         Self::UnknownModel,
         Self::UnknownVersion,
@@ -90,6 +93,7 @@ impl ErrorCode {
             Self::LengthRequired => "length-required",
             Self::PayloadTooLarge => "payload-too-large",
             Self::InvalidReading => "invalid-reading",
+            Self::InvalidTensor => "invalid-tensor",
             Self::UnknownTask => "unknown-task",
             Self::UnknownModel => "unknown-model",
             Self::UnknownVersion => "unknown-version",
@@ -112,7 +116,7 @@ impl ErrorCode {
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
-            Self::InvalidJson | Self::InvalidQuery => 400,
+            Self::InvalidJson | Self::InvalidQuery | Self::InvalidTensor => 400,
             Self::UnknownTask | Self::UnknownModel | Self::UnknownVersion | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::LengthRequired => 411,
@@ -140,6 +144,7 @@ impl ErrorCode {
             Self::LengthRequired => "Content-Length is missing",
             Self::PayloadTooLarge => "The body is too large",
             Self::InvalidReading => "The reading does not fit its task",
+            Self::InvalidTensor => "The tensors do not fit the model",
             Self::UnknownTask => "No such task",
             Self::UnknownModel => "No such model",
             Self::UnknownVersion => "No such model version",
@@ -170,6 +175,7 @@ impl ErrorCode {
             | Self::LengthRequired
             | Self::PayloadTooLarge
             | Self::InvalidReading
+            | Self::InvalidTensor
             | Self::UnknownTask
             | Self::UnknownModel
             | Self::UnknownVersion

@@ -6,7 +6,7 @@
 //! What is done with a reading is the caller's.
 
 mod choose;
-pub(crate) mod json;
+pub mod json;
 mod values;
 
 use std::borrow::Cow;
@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use crate::catalog::{Catalog, CatalogModel, CatalogTask, ModelType};
 use crate::ids::is_id;
 use crate::problem::ErrorCode;
+use crate::schema::TaskSchema;
 use json::Object;
 pub use json::pointer;
 
@@ -231,6 +232,12 @@ pub fn unknown_model(task: &CatalogTask, name: &str) -> Rejection {
 fn lacks(task: &CatalogTask, what: &str) -> Rejection {
     let detail = format!("task `{}` has no {what}; it has: {}", task.schema.name, task.model_names());
     Rejection::new(ErrorCode::UnknownModel, detail)
+}
+
+/// What is wrong with an input that came by another way than a body, such as a row of a tensor; none where it fits.
+#[must_use]
+pub fn input_fault(schema: &TaskSchema, input: &Input) -> Option<String> {
+    values::fault(schema, input)
 }
 
 /// Checks a body as far as that goes without a catalog: is it a JSON object at all?

@@ -4,10 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tokio::sync::Semaphore;
+
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::queue::RedisQueue;
+use crate::rollout::Ledger;
 use crate::routing::snapshots::Snapshots;
+use crate::telemetry::metrics::Metrics;
 
 /// The service's parts; cheap to clone.
 #[derive(Debug, Clone)]
@@ -22,8 +27,16 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// The jobs.
     pub queue: RedisQueue,
+    /// Rows computed before.
+    pub cache: Cache,
+    /// What operators watch.
+    pub metrics: Metrics,
+    /// What answered which request, for labels that come later.
+    pub ledger: Ledger,
     /// Load and accuracy.
     pub snapshots: Snapshots,
+    /// Places for texts and series in the making.
+    pub streams: Arc<Semaphore>,
     /// When the process started.
     pub started: Instant,
     draining: AtomicBool,
@@ -40,11 +53,24 @@ impl std::ops::Deref for App {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Config, engine: Arc<Engine>, queue: RedisQueue) -> Self {
+    pub fn new(config: Config, engine: Arc<Engine>, queue: RedisQueue, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
-        Self(Arc::new(Parts { config, engine, queue, snapshots, started: Instant::now(), draining }))
+        let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
+        let (metrics, started) = (engine.metrics().clone(), Instant::now());
+        Self(Arc::new(Parts {
+            config,
+            engine,
+            queue,
+            cache,
+            metrics,
+            ledger: Ledger::default(),
+            snapshots,
+            streams,
+            started,
+            draining,
+        }))
     }
 
     /// Is the process on its way out? Then it is not ready, but still answers.

@@ -1,4 +1,4 @@
-//! The command line: `infer-router serve | load`.
+//! The command line: `infer-router serve | load | models`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Source};
-use crate::{load, serve, telemetry};
+use crate::{load, models_cli, serve, telemetry};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -29,6 +29,8 @@ enum Command {
     Serve(ServeArgs),
     /// Replay real readings from a CSV file to the edge and report what came back.
     Load(Box<load::LoadArgs>),
+    /// Look at model files, make slow ones fast, check the model repository.
+    Models(models_cli::ModelsArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -59,6 +61,7 @@ pub async fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(args) => run_serve(args).await,
         Command::Load(args) => load::run(*args).await,
+        Command::Models(args) => models_cli::run(args, model_defaults()).await,
     }
 }
 
@@ -93,6 +96,14 @@ fn source(args: &ServeArgs) -> anyhow::Result<Source> {
         None => None,
     };
     Ok(Source::new(env, file)?)
+}
+
+fn model_defaults() -> models_cli::Defaults {
+    let path = |wanted: &str| {
+        let found = environment().find(|(name, value)| name == wanted && !value.is_empty());
+        found.map(|(_, value)| PathBuf::from(value))
+    };
+    models_cli::Defaults { onnxruntime: path("ORT_DYLIB_PATH"), model_dir: path("MODEL_DIR") }
 }
 
 /// The one place where the environment enters the configuration.

@@ -4,6 +4,7 @@
 //! setting comes from the environment or from `infer-router.toml` (the same name in lower case);
 //! the environment wins. All faults are told at once, each with name, value and rule.
 
+mod oip;
 mod source;
 
 use std::path::PathBuf;
@@ -11,6 +12,9 @@ use std::time::Duration;
 
 use shared::policy::{DEFAULT_ACCURACY_FLOOR, DEFAULT_QUEUE_THRESHOLD, Policy, PolicyKind};
 
+use crate::cache::{CacheBackend, CacheConfig};
+use crate::rollout::CanarySetting;
+pub use oip::OipConfig;
 use source::Reader;
 pub use source::{ConfigError, Setting, Source};
 
@@ -21,10 +25,14 @@ pub struct Config {
     pub role: Role,
     /// The HTTP doors.
     pub http: HttpConfig,
+    /// The Open Inference Protocol's paths.
+    pub oip: OipConfig,
     /// Redis and the promises of the queue.
     pub queue: QueueConfig,
     /// Where models lie and how they are run.
     pub models: ModelsConfig,
+    /// Answers that were computed before.
+    pub cache: CacheConfig,
     /// How decisions are made.
     pub routing: RoutingConfig,
     /// How logs look.
@@ -75,6 +83,10 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// How long `/predict` waits for a model when the caller names no deadline.
     pub predict_timeout: Duration,
+    /// Texts, series and streams under way at once; beyond it 503.
+    pub stream_max_active: usize,
+    /// How long one of them may take.
+    pub stream_timeout: Duration,
     /// How long a shutdown waits for what is under way.
     pub drain_timeout: Duration,
 }
@@ -121,6 +133,8 @@ pub struct ModelsConfig {
     pub poll: Option<Duration>,
     /// A run that takes longer is interrupted.
     pub max_run: Duration,
+    /// A version that gets part of the traffic, of models without a plan of their own.
+    pub canary: CanarySetting,
     /// Sessions for each model version.
     pub sessions: usize,
     /// Most readings in one run; less where the timing at warm-up finds no gain in more.
@@ -161,8 +175,10 @@ impl Config {
             "which parts this process runs: all, api (HTTP only) or worker (queued jobs, and the health routes)",
         );
         let http = http(&mut read);
+        let oip = oip::read(&mut read);
         let queue = queue(&mut read);
         let models = models(&mut read);
+        let cache = cache(&mut read, &queue);
         let routing = routing(&mut read);
         let log = log(&mut read);
         if usize::try_from(queue.claim_batch).is_ok_and(|claimed| claimed > models.max_waiting) {
@@ -176,7 +192,7 @@ impl Config {
             "worker" => Role::Worker,
             _ => Role::All,
         };
-        Ok(Self { role, http, queue, models, routing, log, settings })
+        Ok(Self { role, http, oip, queue, models, cache, routing, log, settings })
     }
 }
 
@@ -209,6 +225,18 @@ fn http(read: &mut Reader) -> HttpConfig {
             2_000,
             1..=600_000,
             "the longest /predict waits for a model; a shorter deadline_ms of the reading wins",
+        )),
+        stream_max_active: to_usize(read.number(
+            "STREAM_MAX_ACTIVE",
+            256,
+            1..=100_000,
+            "texts, series and streams of /v1/infer under way at once; beyond it 503",
+        )),
+        stream_timeout: millis(read.number(
+            "STREAM_TIMEOUT_MS",
+            120_000,
+            1..=3_600_000,
+            "the longest a text, a series or a stream may take; a shorter deadline_ms wins",
         )),
         header_timeout: millis(read.number(
             "HEADER_TIMEOUT_MS",
@@ -289,6 +317,7 @@ fn models(read: &mut Reader) -> ModelsConfig {
                 "the version that answers, of every model that has it",
             )
             .map(to_u32),
+        canary: canary(read),
         load_all: read.flag(
             "LOAD_ALL_MODELS",
             true,
@@ -331,6 +360,59 @@ fn models(read: &mut Reader) -> ModelsConfig {
             4_096,
             1..=1_000_000,
             "readings that may wait for one model; beyond it 503",
+        )),
+    }
+}
+
+fn canary(read: &mut Reader) -> CanarySetting {
+    let version = read.text(
+        "CANARY_VERSION",
+        "",
+        "a version on trial: 2 for every model that has it, or task/model=2, several with commas",
+    );
+    let percent = read.number("CANARY_PERCENT", 10, 0..=100, "the canary's part of the traffic that names no version");
+    CanarySetting::read(&version, to_f64(percent)).unwrap_or_else(|faults| {
+        faults.iter().for_each(|fault| read.fault(fault));
+        CanarySetting::default()
+    })
+}
+
+fn cache(read: &mut Reader, queue: &QueueConfig) -> CacheConfig {
+    let kinds = ["memory", "redis", "off"];
+    let backend =
+        read.one_of("CACHE_BACKEND", "memory", &kinds, "where answers are kept: memory, redis (and memory), off");
+    CacheConfig {
+        backend: match backend.as_str() {
+            "redis" => CacheBackend::Redis,
+            "off" => CacheBackend::Off,
+            _ => CacheBackend::Memory,
+        },
+        max_entries: read.number("CACHE_MAX_SIZE", 10_000, 1..=100_000_000, "answers kept in memory at most"),
+        max_bytes: read.number(
+            "CACHE_MAX_BYTES",
+            64 << 20,
+            1_024..=1 << 40,
+            "bytes that the answers kept in memory may take",
+        ),
+        ttl: Duration::from_secs(read.number(
+            "CACHE_DEFAULT_TTL",
+            60,
+            1..=31_536_000,
+            "seconds for which an answer is kept",
+        )),
+        redis_url: queue.redis_url.clone(),
+        prefix: queue.prefix.clone(),
+        redis_timeout: millis(read.number(
+            "CACHE_REDIS_TIMEOUT_MS",
+            50,
+            1..=10_000,
+            "how long a look into Redis may take before the model is run instead",
+        )),
+        redis_worth: Duration::from_micros(read.number(
+            "CACHE_REDIS_WORTH_US",
+            500,
+            0..=60_000_000,
+            "Redis is asked for models whose run takes at least so many microseconds",
         )),
     }
 }
@@ -388,6 +470,11 @@ const fn some_millis(value: u64) -> Option<Duration> {
 
 const fn millis(value: u64) -> Duration {
     Duration::from_millis(value)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a percentage")]
+const fn to_f64(value: u64) -> f64 {
+    value as f64
 }
 
 // The three below take numbers that `Reader::number` has bounded; the fallback is never met.

@@ -16,6 +16,7 @@ use shared::snapshot::TaskLoad;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::answering::{self, Asked};
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::engine::{Answer, PoolError};
@@ -151,12 +152,27 @@ impl Consumer {
         if !schema.is_some_and(|schema| fits(schema, &entry.input)) {
             return Ok(Err(Failure::Failed("the task's schema has changed since the job was accepted".to_owned())));
         }
-        let deadline = self.deadline_of(entry);
+        let model = index.model(&entry.task, &entry.model);
+        let Some(rollout) = model.map(|model| &model.rollout) else {
+            return Err(Unstarted(format!("model {} is not here", entry.model)));
+        };
+        let assignment =
+            if entry.pinned { rollout.pinned(entry.model_version) } else { rollout.planned(entry.model_version) };
+        let asked = Asked {
+            version,
+            assignment: &assignment,
+            rollout,
+            input: &entry.input,
+            deadline: self.deadline_of(entry),
+            request_id: &entry.request_id,
+            job_id: Some(&entry.job_id),
+            sensor_id: entry.sensor_id.as_deref(),
+        };
         // Half the lease: behind it the job would soon be somebody else's.
         let give_up = Instant::now() + self.app.config.queue.lease / 2;
         loop {
-            match version.predict(&entry.input, deadline).await {
-                Ok(answer) => return Ok(Ok(answer)),
+            match answering::answer(&self.app, asked).await {
+                Ok(given) => return Ok(Ok(given.answer)),
                 Err(PoolError::Full) if Instant::now() < give_up => tokio::time::sleep(FULL_PAUSE).await,
                 Err(PoolError::Failed(text) | PoolError::Invalid(text)) => return Ok(Err(Failure::Failed(text))),
                 Err(PoolError::Expired { .. }) => return Ok(Err(Failure::Expired)),

@@ -13,12 +13,14 @@ mod explain;
 pub mod index;
 mod lanes;
 mod loader;
+mod native;
 mod pool;
 mod reload;
 pub mod repository;
 mod runtime;
 mod stats;
 pub mod tensor;
+mod trees;
 mod version;
 mod warm_up;
 pub mod watch;
@@ -31,16 +33,18 @@ use shared::catalog::Catalog;
 use tokio_util::task::TaskTracker;
 
 pub use answer::{Answer, Card, Prediction};
+pub use batcher::RunFacts;
 use index::Index;
 use loader::Loader;
 pub use pool::{Pool, PoolError, PoolView, WarmUp};
 pub use reload::{LoadError, Reloaded};
 use repository::Repository;
-use runtime::Runtime;
+pub(crate) use runtime::Runtime;
 pub use stats::{BatchSize, StatsView, Times};
-pub use version::{ModelVersion, StateView, VersionState};
+pub use version::{ModelVersion, Row, StateView, VersionState};
 
 use crate::config::ModelsConfig;
+use crate::telemetry::metrics::Metrics;
 
 /// Every model of the repository.
 #[derive(Debug)]
@@ -83,7 +87,8 @@ impl Engine {
         let opened = tokio::task::spawn_blocking(move || (Runtime::open(library.as_deref()), Repository::read(&dir)));
         let (runtime, repository) = opened.await.map_err(|error| EngineError::Runtime(error.to_string()))?;
         let runtime = runtime.map_err(EngineError::Runtime)?;
-        let loader = Arc::new(Loader { config: config.clone(), runtime, tasks: tasks.clone() });
+        let loader =
+            Arc::new(Loader { config: config.clone(), runtime, tasks: tasks.clone(), metrics: Metrics::new() });
         let engine = Self {
             index: ArcSwap::from_pointee(Index::empty()),
             loader,
@@ -97,6 +102,12 @@ impl Engine {
             return Err(EngineError::Repository { dir, faults: index.faults.clone() });
         }
         Ok(engine)
+    }
+
+    /// What is counted of the models, and by the rest of the process.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.loader.metrics
     }
 
     /// Which versions there are now.

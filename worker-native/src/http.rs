@@ -4,10 +4,17 @@ mod body;
 pub mod error;
 mod feedback;
 mod health;
+mod infer;
 mod jobs;
+pub mod labels;
 pub mod listener;
+mod metrics;
+mod models;
+pub mod oip;
 mod predict;
 mod rim;
+mod sse;
+mod stream;
 mod views;
 
 use axum::Router;
@@ -16,24 +23,38 @@ use shared::problem::ErrorCode;
 
 use crate::app::App;
 use error::ApiError;
+use oip::service::EngineModels;
 
 /// The service's router for its role: a worker shows its health only.
 pub fn router(app: App) -> Router {
+    let oip = oip::Oip::new(Box::new(EngineModels(app.clone())), &app.config);
     let health = Router::new()
         .route("/", get(views::root))
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::health))
         .route("/ready", get(health::health))
+        .route("/metrics", get(metrics::metrics))
+        .route("/models", get(models::list))
+        .route("/models/{name}/load", post(models::load))
+        .route("/models/{name}/unload", post(models::unload))
+        .route("/pool/stats", get(models::pools))
+        .route("/info", get(models::info))
         .route("/v1/snapshot", get(views::snapshot))
-        .route("/v1/catalog", get(views::catalog));
+        .route("/v1/catalog", get(views::catalog))
+        .merge(oip::health_router(oip.clone()));
     let api = Router::new()
         .route("/predict", post(predict::predict))
+        .route("/v1/infer", post(infer::infer))
+        .route("/v1/infer/stream", post(stream::stream))
+        .route("/predict_proba", post(predict::proba))
+        .route("/predict/batch", post(predict::batch))
         .route("/data", post(jobs::hand_in))
         .route("/v1/jobs", post(jobs::hand_in))
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/results", get(views::results))
-        .route("/feedback", post(feedback::feedback));
+        .route("/feedback", post(feedback::feedback))
+        .merge(oip::router(oip));
     let routes = if app.config.role.serves_api() { health.merge(api) } else { health };
     routes
         .fallback(async || ApiError::new(ErrorCode::NotFound, "no such path; `GET /` lists what there is"))

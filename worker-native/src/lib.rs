@@ -4,16 +4,22 @@ pub mod cli;
 pub mod serve;
 
 pub mod app;
+pub mod cache;
 pub mod config;
 pub mod telemetry;
 
 pub mod http;
+pub mod rollout;
 pub mod routing;
 
+pub mod answering;
 pub mod consumer;
 pub mod engine;
+pub mod generate;
+pub mod onnx;
 pub mod queue;
 
 pub mod load;
+pub mod models_cli;
 
 mod clock;

@@ -18,6 +18,7 @@ use shared::reading::Request;
 
 use crate::engine::ModelVersion;
 use crate::engine::index::{Index, Model, Task};
+use crate::rollout::{Assignment, Rollout};
 use snapshots::Snapshots;
 
 /// Why a model was chosen, and on which numbers; kept with the job.
@@ -42,6 +43,10 @@ pub struct DecisionRecord {
 pub struct Routed {
     /// The model version.
     pub version: Arc<ModelVersion>,
+    /// The version's part in its model's rollout.
+    pub assignment: Assignment,
+    /// The model's rollout.
+    pub rollout: Arc<Rollout>,
     /// The tier the reading counts under in the backlog.
     pub lane: String,
     /// The caller's version, or the tier's model, is not here; another one answers.
@@ -90,7 +95,7 @@ pub fn choose(
     index: &Index,
     snapshots: &Snapshots,
     policy: &Policy,
-    request: &Request<'_>,
+    (request, request_id): (&Request<'_>, &str),
     advice: &Advice,
 ) -> Result<Routed, NoVersion> {
     let name = request.task.schema.name.as_str();
@@ -104,10 +109,18 @@ pub fn choose(
         }
         None => decide(task, snapshots, policy, request, advice)?,
     };
-    let (version, fallback) = version_of(model, request)?;
+    let key = request.sensor_id.as_deref().unwrap_or(request_id);
+    let (version, assignment, fallback) = version_of(model, request, key)?;
     let dearest = request.task.schema.tiers.last().cloned().unwrap_or_default();
     let lane = model.folder.tier.clone().unwrap_or(dearest);
-    Ok(Routed { version, lane, fallback: fallback || replaced, decision })
+    Ok(Routed {
+        version,
+        assignment,
+        rollout: Arc::clone(&model.rollout),
+        lane,
+        fallback: fallback || replaced,
+        decision,
+    })
 }
 
 fn pinned_decision(task: &CatalogTask, model: &Model, snapshots: &Snapshots, advice: &Advice) -> DecisionRecord {
@@ -189,22 +202,37 @@ fn is_outdated(reason: &str, advised: usize, own: Decision) -> bool {
     reason == Reason::QueueShort.name() && own.reason == Reason::QueueLong && own.tier < advised
 }
 
-fn version_of(model: &Model, request: &Request<'_>) -> Result<(Arc<ModelVersion>, bool), NoVersion> {
+/// The version that was named, or the one that the rollout gives this key.
+fn version_of(
+    model: &Model,
+    request: &Request<'_>,
+    key: &str,
+) -> Result<(Arc<ModelVersion>, Assignment, bool), NoVersion> {
     let find = |version| model.versions.get(&version).map(Arc::clone);
     let name = &model.folder.name;
-    let wanted = request.model_version.unwrap_or(model.default_version);
-    if let Some(version) = find(wanted) {
-        return Ok((version, false));
+    let assignment = match request.model_version {
+        Some(named) => model.rollout.pinned(named),
+        None => model.rollout.assign(key),
+    };
+    if let Some(version) = find(assignment.version).filter(|version| named_or_servable(request, version)) {
+        return Ok((version, assignment, false));
     }
-    if request.strict {
+    if request.strict && request.model_version.is_some() {
         let versions: Vec<String> = model.versions.keys().map(u32::to_string).collect();
         return Err(NoVersion::Unknown(format!(
-            "model `{name}` has no version {wanted}; it has: {}",
+            "model `{name}` has no version {}; it has: {}",
+            assignment.version,
             versions.join(", ")
         )));
     }
     let missing = || NoVersion::Unavailable(format!("model `{name}` has no version that can be served"));
-    Ok((find(model.default_version).ok_or_else(missing)?, true))
+    let version = find(model.default_version).ok_or_else(missing)?;
+    Ok((version, model.rollout.pinned(model.default_version), true))
+}
+
+/// A version that the rollout chose must be one that answers; one that the caller named is told to be unavailable.
+fn named_or_servable(request: &Request<'_>, version: &ModelVersion) -> bool {
+    request.model_version.is_some() || version.is_servable()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::{Engine, watch};
 use crate::queue::RedisQueue;
@@ -29,15 +30,16 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         .await
         .with_context(|| format!("cannot listen on {address}; set API_HOST and API_PORT to a free address"))?;
     let engine_tasks = TaskTracker::new();
+    let tasks = TaskTracker::new();
+    let cache = Cache::open(&config.cache, &tasks).map_err(anyhow::Error::msg)?;
     let engine = Arc::new(Engine::load(&config.models, &engine_tasks).await?);
     let watchdog = watch::start_watchdog(Arc::clone(&engine)).context("the watchdog's thread cannot be started")?;
     let queue = RedisQueue::open(&config.queue).context("REDIS_URL cannot be used")?;
-    let app = App::new(config, engine, queue);
+    let app = App::new(config, engine, queue, cache);
     if let Err(error) = feed::refresh(&app).await {
         tracing::warn!(%error, "redis cannot be used at start; /data answers 503 until it can");
     }
 
-    let tasks = TaskTracker::new();
     start(&tasks, &shutdown, "snapshot feed", feed::run(app.clone(), shutdown.clone()));
     start(&tasks, &shutdown, "model watch", keep_models(app.clone(), shutdown.clone()));
     if app.config.role.consumes() {
@@ -52,7 +54,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         app.start_draining();
         tracing::info!("draining: no new connections, what is under way is finished");
     };
-    let served = http::listener::serve(listener, http::router(app.clone()), &app.config.http, &shutdown);
+    let served = http::listener::serve(listener, http::router(app.clone()), &app, &shutdown);
     tokio::join!(drain_notice, served);
 
     let limit = app.config.http.drain_timeout.max(Duration::from_secs(1));

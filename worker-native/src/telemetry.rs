@@ -1,4 +1,7 @@
-//! Logs: JSON lines on standard error, or text for eyes.
+//! What the service tells its operators: log lines (JSON on standard error, or text for eyes) and metrics.
+
+pub mod metrics;
+mod process;
 
 use tracing_subscriber::EnvFilter;
 

@@ -184,6 +184,15 @@ fn saturated(
     );
     section.table(caption, &["", "rows/s", "of raw", "rows a run", "time in the model"], table);
     scans.report(section);
+    if let Some(pool) = version.pool() {
+        let warm = pool.warm_up;
+        section.note(format!(
+            "The warm-up chose batches of at most {}, and {}.",
+            warm.max_batch,
+            if warm.own_threads { "threads of its own" } else { "the async runtime's threads" }
+        ));
+        section.keep("warm_up", warm);
+    }
     section.keep("raw_rows_per_second", &floor);
     for (what, loads) in [("many rows", &loads[2].1), ("one reading", &loads[1].1)] {
         let ratio = column(loads, |load| load.rows_per_second).over(&floor).median();

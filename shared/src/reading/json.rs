@@ -10,18 +10,22 @@ use super::Fault;
 
 /// A JSON object whose values are still text.
 #[derive(Debug)]
-pub(crate) struct Object<'a> {
-    pub(crate) entries: Vec<(Cow<'a, str>, &'a RawValue)>,
-    pub(crate) duplicates: Vec<String>,
+pub struct Object<'a> {
+    /// Names and values in the order of the text; of a name given twice, the first.
+    pub entries: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// Names given again.
+    pub duplicates: Vec<String>,
 }
 
 impl<'a> Object<'a> {
-    pub(crate) fn get(&self, name: &str) -> Option<&'a RawValue> {
+    /// The value of a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.entries.iter().find(|(key, _)| key == name).map(|(_, value)| *value)
     }
 
     /// Reads an optional field; anything but an absent field, `null` or a good value is a fault.
-    pub(crate) fn read<T>(
+    pub fn read<T>(
         &self,
         faults: &mut Vec<Fault>,
         name: &str,
@@ -47,8 +51,15 @@ fn wrong_type(name: &str, wanted: &str, raw: &RawValue) -> Fault {
 ///
 /// Checked as UTF-8 first, so that all JSON here is read from text: the parser for bytes would be a second one in the
 /// wasm.
-pub(crate) fn body(bytes: &[u8]) -> Result<Object<'_>, String> {
+///
+/// # Errors
+/// What is wrong with the text as a whole.
+pub fn body(bytes: &[u8]) -> Result<Object<'_>, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| format!("the body is not UTF-8: {error}"))?;
+    // The library would repeat it, and it is as long as the caller likes.
+    if text.trim_ascii_start().starts_with('"') {
+        return Err("the body must be one JSON object, not a string".to_owned());
+    }
     serde_json::from_str(text)
         .map_err(|error| format!("the body must be one JSON object (NaN and Infinity are not JSON): {error}"))
 }
@@ -112,15 +123,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for Name<'a> {
 
 /// A JSON array whose elements are still text; what is over the limit is counted, not kept.
 #[derive(Debug)]
-pub(crate) struct Array<'a> {
-    pub(crate) elements: Vec<&'a RawValue>,
-    pub(crate) length: usize,
+pub struct Array<'a> {
+    /// The first ones, up to the limit.
+    pub elements: Vec<&'a RawValue>,
+    /// How many there are.
+    pub length: usize,
 }
 
 /// Reads an array, keeping at most `limit` elements.
 ///
 /// `None` when the value is no array.
-pub(crate) fn array<'a>(raw: &'a RawValue, limit: usize) -> Option<Array<'a>> {
+#[must_use]
+pub fn array<'a>(raw: &'a RawValue, limit: usize) -> Option<Array<'a>> {
     struct ArrayVisitor(usize);
     impl<'de> Visitor<'de> for ArrayVisitor {
         type Value = Array<'de>;
@@ -145,26 +159,31 @@ pub(crate) fn array<'a>(raw: &'a RawValue, limit: usize) -> Option<Array<'a>> {
 
 /// Why a raw value is no usable number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotANumber {
+pub enum NotANumber {
+    /// It is something else.
     WrongType,
+    /// It is too large for a float.
     NotFinite,
 }
 
 /// Reads a JSON number; one too large for a float is told apart from another type.
-pub(crate) fn number(raw: &RawValue) -> Result<f64, NotANumber> {
+///
+/// # Errors
+/// [`NotANumber`].
+pub fn number(raw: &RawValue) -> Result<f64, NotANumber> {
     let text = raw.get();
     if !text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         return Err(NotANumber::WrongType);
     }
-    match text.parse::<f64>() {
-        Ok(value) if value.is_finite() => Ok(value),
-        Ok(_) => Err(NotANumber::NotFinite),
-        Err(_) => Err(NotANumber::WrongType),
-    }
+    // Not by `str::parse`, whose tables would be a tenth of the edge's wasm; this reader is in it anyway. It is exact up
+    // to 15 digits and a power of ten up to 22, and else right to 15 digits; a model takes seven. What is JSON and begins
+    // like a number fails here for its size only.
+    serde_json::from_str(text).map_err(|_| NotANumber::NotFinite)
 }
 
 /// Reads a JSON string.
-pub(crate) fn string<'a>(raw: &'a RawValue) -> Option<Cow<'a, str>> {
+#[must_use]
+pub fn string<'a>(raw: &'a RawValue) -> Option<Cow<'a, str>> {
     raw.get().starts_with('"').then(|| serde_json::from_str::<Name<'a>>(raw.get()).ok().map(|name| name.0)).flatten()
 }
 
@@ -192,7 +211,8 @@ pub fn pointer(steps: &[&str]) -> String {
 }
 
 /// The beginning of a raw value, for a message.
-pub(crate) fn excerpt(raw: &RawValue) -> String {
+#[must_use]
+pub fn excerpt(raw: &RawValue) -> String {
     let text = raw.get();
     if text.chars().count() <= 24 {
         return format!("`{text}`");

@@ -206,6 +206,9 @@ fn bytes_that_are_no_text_are_no_json() {
     let rejection = parse(b"{\"sensor_id\":\"\xff\"}", &catalog()).unwrap_err();
     assert_eq!(rejection.code, ErrorCode::InvalidJson);
     assert!(rejection.detail.contains("not UTF-8"), "{}", rejection.detail);
+    let string = reject(&format!("\"{}\"", "x".repeat(1_000)));
+    assert!(string.detail.contains("one JSON object, not a string"), "{}", string.detail);
+    assert!(string.detail.len() < 200, "{}", string.detail);
     assert_eq!(check_json(b"\xff").unwrap_err().code, ErrorCode::InvalidJson);
 }
 
@@ -231,6 +234,22 @@ proptest! {
     #[test]
     fn no_json_shape_can_break_the_parser(body in "\\{(\"(task|features|sensor_data|sensor_id|text|model_type|x)\":(\\[|\\]|\\{|\\}|1e9{1,4}|-|null|\"pump\"|\"sentiment\"|\"\\\\u0000\"|,){0,6},?){0,6}\\}?") {
         drop(parse(body.as_bytes(), &catalog()));
+    }
+
+    #[test]
+    fn a_number_of_up_to_fifteen_digits_is_read_exactly(digits in -999_999_999_999_999i64..1_000_000_000_000_000, power in -22i32..=22) {
+        let text = format!("{digits}e{power}");
+        let raw: &RawValue = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(json::number(raw), Ok(text.parse::<f64>().unwrap()));
+    }
+
+    #[test]
+    fn a_longer_number_is_right_to_fifteen_digits(value in proptest::num::f64::NORMAL) {
+        prop_assume!((1e-300..1e300).contains(&value.abs()));
+        let text = value.to_string();
+        let raw: &RawValue = serde_json::from_str(&text).unwrap();
+        let read = json::number(raw).unwrap();
+        prop_assert!((read - value).abs() <= value.abs() * 1e-15, "{text} read as {read}");
     }
 
     #[test]

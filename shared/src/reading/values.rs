@@ -43,6 +43,32 @@ fn misfit(schema: &TaskSchema, form: Form<'_>, wanted: &str, sink: &mut Sink<'_>
     sink.fault(pointer(&[form.name()]), "unexpected", detail);
 }
 
+/// The first fault of an input whose numbers are numbers already.
+pub(super) fn fault(schema: &TaskSchema, input: &Input) -> Option<String> {
+    let features = match (input, schema.text_field()) {
+        (Input::Text(text), Some(field)) => {
+            let good = (1..=field.max_text_bytes()).contains(&text.len()) && !text.contains('\0');
+            return (!good).then(|| format!("`{}` must be {}", field.name, wanted(field)));
+        }
+        (Input::Features(features), None) if features.len() == schema.width() => features,
+        _ => return Some(format!("task `{}` takes {}", schema.name, schema.field_names())),
+    };
+    let fields = schema.fields.iter().flat_map(|field| std::iter::repeat_n(field, field.length));
+    fields.zip(features).find_map(|(field, value)| {
+        let number = f64::from(*value);
+        let good = match field.kind {
+            FieldKind::Category => (0..field.values.len()).any(|i| index_to_f32(i) == *value),
+            // float32 and the range's float64 differ in the last digits: an end of the range is within.
+            _ => {
+                value.is_finite()
+                    && field.min.is_none_or(|min| number >= min || *value >= to_f32(min))
+                    && field.max.is_none_or(|max| number <= max || *value <= to_f32(max))
+            }
+        };
+        (!good).then(|| format!("`{}` is {value}, accepted is {}", field.name, wanted_one(field)))
+    })
+}
+
 /// Reads the named form, in the order of the schema's fields.
 fn read_named(schema: &TaskSchema, raw: &RawValue, sink: &mut Sink<'_>) {
     let Ok(object) = serde_json::from_str::<Object<'_>>(raw.get()) else {

@@ -127,6 +127,8 @@ impl Card {
             Some(Output::Value { .. } | Output::Next { .. }) => self.number_of(first),
             Some(Output::Logits { .. }) | None => return Err("this model answers no readings".to_owned()),
         };
+        // What a usual reading's small error is made of tells nothing.
+        let contributions = if answer.is_anomaly { contributions } else { &[] };
         if let Input::Features(features) = input {
             answer.fields = explain::weigh(&self.fields, features, self.profile.as_deref(), contributions);
             if let Some(words) = explain::sentence(&answer.fields) {

@@ -19,6 +19,10 @@ use super::tensor::Tensor;
 /// Most bytes that may wait for one pool: rows alone would not bound texts and tensors.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
+/// Most bytes of a batch of texts, each counted as long as the longest. Measured on a tokeniser: 4 texts of 10,000 bytes
+/// take twenty times as long as one.
+const MAX_PADDED_BYTES: usize = 16 << 10;
+
 /// What one request brings.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Input {
@@ -39,8 +43,24 @@ pub(super) enum Output {
     Tensors(Vec<Tensor>),
 }
 
-/// One request's output, or why there is none.
-pub(super) type Reply = Result<Output, RunError>;
+/// One request's output, and the run that gave it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Ran {
+    pub(super) output: Output,
+    pub(super) run: RunFacts,
+}
+
+/// A run as one of its requests sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunFacts {
+    /// What the run took, without waiting.
+    pub took: std::time::Duration,
+    /// Is this the first request of the run? Whoever counts runs counts these.
+    pub first: bool,
+}
+
+/// What comes back for a request, or why nothing does.
+pub(super) type Reply = Result<Ran, RunError>;
 
 impl Input {
     pub(super) const fn rows(&self) -> usize {
@@ -187,6 +207,7 @@ impl Intake {
 pub(super) struct Batch {
     jobs: Vec<Job>,
     rows: usize,
+    longest: usize,
     // Taken from the queue, but of another kind or one row too many: the next batch begins with it.
     held: Option<Job>,
     features: Vec<f32>,
@@ -216,7 +237,7 @@ impl Batch {
         self.push(job);
         while self.rows < intake.max_batch {
             let Ok(job) = self.receive(intake, &mut |receiver| receiver.try_recv()) else { break };
-            let fits = self.rows + job.input.rows() <= intake.max_batch;
+            let fits = self.rows + job.input.rows() <= intake.max_batch && self.pads_little(&job.input);
             if fits && self.jobs.first().is_none_or(|first| first.input.joins(&job.input)) {
                 self.push(job);
             } else {
@@ -249,7 +270,17 @@ impl Batch {
         }
     }
 
+    /// Texts of a batch are padded to the longest: one long text must not make many short ones dear.
+    fn pads_little(&self, input: &Input) -> bool {
+        let Input::Texts(texts) = input else { return true };
+        let longest = texts.iter().map(String::len).max().unwrap_or(0).max(self.longest);
+        (self.rows + texts.len()).saturating_mul(longest) <= MAX_PADDED_BYTES
+    }
+
     fn push(&mut self, job: Job) {
+        if let Input::Texts(texts) = &job.input {
+            self.longest = texts.iter().map(String::len).max().unwrap_or(0).max(self.longest);
+        }
         self.rows += job.input.rows();
         self.jobs.push(job);
     }
@@ -258,15 +289,17 @@ impl Batch {
     pub(super) fn run(&mut self, runner: &mut dyn Runner, stats: &Stats) {
         let mut jobs = std::mem::take(&mut self.jobs);
         let rows = std::mem::take(&mut self.rows);
+        self.longest = 0;
         let started = Instant::now();
         for job in &jobs {
             stats.waited(started.saturating_duration_since(job.queued_at));
         }
         match self.run_together(runner, &jobs, rows) {
             Ok(outputs) => {
-                stats.ran(rows, jobs.len(), started.elapsed());
-                for (job, output) in jobs.drain(..).zip(outputs) {
-                    answer(job, Ok(output));
+                let took = started.elapsed();
+                stats.ran(rows, jobs.len(), took);
+                for (i, (job, output)) in jobs.drain(..).zip(outputs).enumerate() {
+                    answer(job, Ok(Ran { output, run: RunFacts { took, first: i == 0 } }));
                 }
             }
             Err(error) if jobs.len() == 1 => {
@@ -278,12 +311,14 @@ impl Batch {
                 for job in jobs.drain(..) {
                     let rows = job.input.rows();
                     let started = Instant::now();
-                    let output = self.run_together(runner, std::slice::from_ref(&job), rows);
-                    match &output {
-                        Ok(_) => stats.ran(rows, 1, started.elapsed()),
+                    let outputs = self.run_together(runner, std::slice::from_ref(&job), rows);
+                    let run = RunFacts { took: started.elapsed(), first: true };
+                    match &outputs {
+                        Ok(_) => stats.ran(rows, 1, run.took),
                         Err(_) => stats.failed(rows),
                     }
-                    answer(job, output.and_then(|mut outputs| outputs.pop().ok_or_else(not_batch_major)));
+                    let output = outputs.and_then(|mut outputs| outputs.pop().ok_or_else(not_batch_major));
+                    answer(job, output.map(|output| Ran { output, run }));
                 }
             }
         }

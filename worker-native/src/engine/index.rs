@@ -8,6 +8,7 @@ use shared::catalog::{Catalog, CatalogModel, CatalogTask};
 use super::loader::sha256_hex;
 use super::repository::{Kind, ModelFolder, TaskFolder};
 use super::version::ModelVersion;
+use crate::rollout::{ModelVersions, Rollout, RolloutConfig};
 
 /// One model with its versions.
 #[derive(Debug, Clone)]
@@ -18,6 +19,10 @@ pub struct Model {
     pub default_version: u32,
     /// Its versions, ascending.
     pub versions: BTreeMap<u32, Arc<ModelVersion>>,
+    /// How they share the traffic that names none, and how they do.
+    pub rollout: Arc<Rollout>,
+    // What the rollout was made of: one that did not change keeps its evidence.
+    pub(super) plan: (ModelVersions, RolloutConfig),
 }
 
 /// One task with its models.

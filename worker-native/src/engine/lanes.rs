@@ -12,6 +12,7 @@ use crossbeam_channel::TryRecvError;
 use super::backend::Runner;
 use super::batcher::{Batch, Intake};
 use super::watchdog::Watch;
+use crate::telemetry::metrics::ModelMetrics;
 
 /// A worker: a runner, where its readings come from, and the watch on its runs.
 pub(super) struct Worker {
@@ -23,6 +24,7 @@ pub(super) struct Worker {
 impl Worker {
     fn run(&mut self, batch: &mut Batch) {
         self.intake.stats.in_use.fetch_add(1, Ordering::Relaxed);
+        let _active = self.intake.stats.metrics.as_ref().map(ModelMetrics::batch);
         self.watch.begin();
         batch.run(self.runner.as_mut(), &self.intake.stats);
         self.watch.end();

@@ -13,18 +13,26 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::Card;
 use super::backend::{Backend, Runner};
-use super::batcher::Batcher;
+use super::batcher::{Batcher, run_rows};
 use super::explain::Profile;
+use super::native::{NativeTrees, TreeRunner};
 use super::pool::{Pool, WarmUp};
 use super::repository::{BackendChoice, Kind, ModelFolder, Output, TaskFolder, VersionFacts};
 use super::runtime::{Columns, OrtBackend, Provider, Runtime, SessionOptions, Source, check_reading_input};
 use super::stats::Stats;
 use super::tensor::Signature;
+use super::trees::TreeModel;
 use super::warm_up::{Samples, Timing, tensors, warm_up};
 use crate::config::ModelsConfig;
+use crate::onnx::{graph, rewrite};
+use crate::telemetry::metrics::{Metrics, ModelMetrics};
 
 /// A batch that takes longer would hold a runtime thread from its other work.
 const FAST_LANE_LIMIT: Duration = Duration::from_micros(250);
+/// How far the native kernel's rows may be from ONNX Runtime's, relative above 1.
+const NATIVE_DIFFERENCE: f32 = 1e-6;
+/// A file that takes longer to open has likely thousands of nodes.
+const SLOW_LOAD: Duration = Duration::from_millis(200);
 /// A file that large gets one session where nobody says otherwise: each has its own copy of the weights.
 const LARGE_FILE: usize = 50 << 20;
 
@@ -125,6 +133,7 @@ pub(super) struct Loader {
     pub(super) config: ModelsConfig,
     pub(super) runtime: Runtime,
     pub(super) tasks: TaskTracker,
+    pub(super) metrics: Metrics,
 }
 
 impl Loader {
@@ -132,13 +141,14 @@ impl Loader {
     ///
     /// # Errors
     /// What is wrong with it and how to mend it.
-    pub(super) fn load(&self, spec: &Spec, card: Arc<Card>) -> Result<Pool, String> {
+    pub(super) fn load(&self, spec: &Spec, card: Arc<Card>, metrics: ModelMetrics) -> Result<Pool, String> {
         let started = Instant::now();
         let bytes = Arc::new(read_checked(&spec.file, &spec.facts.sha256)?);
         let sessions = spec.sessions.unwrap_or(if bytes.len() > LARGE_FILE { 1 } else { self.config.sessions });
         let options = SessionOptions { intra_threads: spec.intra_threads, provider: spec.provider };
         let source = Source { file: spec.file.clone(), sha256: spec.facts.sha256.clone() };
         let ort = self.runtime.backend(Arc::clone(&bytes), source, options)?;
+        advise(spec, &bytes, started.elapsed());
         check_outputs(spec, &ort.signature)?;
         let (backend, first, timing) = if let Kind::Tensor = spec.kind {
             self.warm_up_tensors(spec, ort)?
@@ -151,7 +161,7 @@ impl Loader {
             runners.push(backend.open()?);
         }
         backend.release();
-        let stats = Arc::new(Stats::new(timing.max_batch, timing.single));
+        let stats = Arc::new(Stats::new(timing.max_batch, timing.single, Some(metrics)));
         let pool = Pool {
             name: spec.label(),
             card,
@@ -164,8 +174,8 @@ impl Loader {
             tasks: self.tasks.clone(),
             warm_up: WarmUp {
                 load_ms: millis(started.elapsed()),
-                single_us: millis(timing.single) * 1_000.0,
-                largest_us: millis(timing.largest) * 1_000.0,
+                single_us: micros(timing.single),
+                largest_us: micros(timing.largest),
                 max_batch: timing.max_batch,
                 own_threads,
             },
@@ -174,12 +184,7 @@ impl Loader {
         Ok(pool)
     }
 
-    fn warm_up_rows(
-        &self,
-        spec: &Spec,
-        ort: OrtBackend,
-        _bytes: &[u8],
-    ) -> Result<Warm, String> {
+    fn warm_up_rows(&self, spec: &Spec, ort: OrtBackend, bytes: &[u8]) -> Result<Warm, String> {
         let fixed = ort.fixed_rows();
         let cap = fixed.or(spec.max_batch).unwrap_or(self.config.max_batch).max(1);
         let samples = Samples::of(&spec.kind, cap).ok_or("a tensor task has no readings to try")?;
@@ -187,18 +192,26 @@ impl Loader {
         let ort = ort.with_columns(columns(spec));
         let mut runner = ort.open()?;
         let timing = warm_up(runner.as_mut(), &samples, cap, fixed)?;
-        if spec.backend == BackendChoice::Native {
-            return Err("backend = \"native\": the native kernel cannot run it".to_owned());
+        let ort = ort.with_max_batch(timing.max_batch);
+        if spec.backend != BackendChoice::Ort {
+            match native(spec, bytes, (runner.as_mut(), timing), &samples, cap) {
+                Ok((trees, native)) if spec.backend == BackendChoice::Native || native.beats(&timing) => {
+                    let backend = NativeTrees::new(trees, ort, native.max_batch);
+                    let runner = backend.open()?;
+                    return Ok((Arc::new(backend), runner, native));
+                }
+                Ok(_) => {}
+                Err(reason) if spec.backend == BackendChoice::Native => {
+                    return Err(format!("backend = \"native\": {reason}"));
+                }
+                Err(reason) => tracing::debug!(model = %spec.label(), reason, "the native kernel does not run it"),
+            }
         }
-        Ok((Arc::new(ort.with_max_batch(timing.max_batch)), runner, timing))
+        Ok((Arc::new(ort), runner, timing))
     }
 
     /// A model that takes any tensors: tried with zeros, which it may refuse; what it shows then is not relied on.
-    fn warm_up_tensors(
-        &self,
-        spec: &Spec,
-        ort: OrtBackend,
-    ) -> Result<Warm, String> {
+    fn warm_up_tensors(&self, spec: &Spec, ort: OrtBackend) -> Result<Warm, String> {
         let mut runner = ort.open()?;
         let cap = spec.max_batch.unwrap_or(self.config.max_batch).max(1);
         let batched = ort.signature.max_batch > 0;
@@ -206,6 +219,41 @@ impl Loader {
             tensors::try_out(runner.as_mut(), &ort.signature, batched.then_some(cap), &spec.label());
         Ok((Arc::new(ort.with_max_batch(max_batch)), runner, timing))
     }
+}
+
+/// The native kernel for a version, held against ONNX Runtime on the samples, and its times.
+///
+/// # Errors
+/// Why it does not run this file, or not exactly.
+fn native(
+    spec: &Spec,
+    bytes: &[u8],
+    (oracle, known): (&mut dyn Runner, Timing),
+    samples: &Samples,
+    cap: usize,
+) -> Result<(Arc<TreeModel>, Timing), String> {
+    let columns = columns(spec);
+    let [(output, width)] = columns.0.as_slice() else {
+        return Err("it answers from several outputs".to_owned());
+    };
+    let trees = TreeModel::load(bytes, output)?;
+    if Some(trees.width()) != samples.width() || trees.columns() != *width {
+        return Err(format!("it has {} columns and {} outputs", trees.width(), trees.columns()));
+    }
+    let trees = Arc::new(trees);
+    let mut runner = TreeRunner::rows_only(Arc::clone(&trees));
+    let (mut theirs, mut ours) = (Vec::new(), Vec::new());
+    for rows in [1, known.max_batch.min(cap)] {
+        let failed = |error: super::backend::RunError| error.to_string();
+        run_rows(oracle, samples.head(rows), &mut theirs).map_err(failed)?;
+        run_rows(&mut runner, samples.head(rows), &mut ours).map_err(failed)?;
+        let same = |(a, b): (&f32, &f32)| (a - b).abs() <= NATIVE_DIFFERENCE * a.abs().max(1.0);
+        if theirs.len() != ours.len() || !theirs.iter().zip(&ours).all(same) {
+            return Err(format!("its rows differ from ONNX Runtime's by more than {NATIVE_DIFFERENCE}"));
+        }
+    }
+    let timing = warm_up(&mut runner, samples, cap, spec.max_batch)?;
+    Ok((trees, timing))
 }
 
 /// The outputs that make up a reading's row.
@@ -218,6 +266,17 @@ fn columns(spec: &Spec) -> Columns {
         }
     }
     Columns(columns)
+}
+
+/// A file that takes long to open is likely a slow export: says what would make it better.
+fn advise(spec: &Spec, bytes: &[u8], took: Duration) {
+    if took < SLOW_LOAD {
+        return;
+    }
+    let Ok(model) = graph::decode(bytes, bytes.len()) else { return };
+    for advice in rewrite::advice(&model) {
+        tracing::warn!(model = %spec.label(), load_ms = millis(took), advice, "a slow model file");
+    }
 }
 
 /// Has the file what the task and the model say of it?
@@ -245,8 +304,14 @@ fn check_outputs(spec: &Spec, signature: &Signature) -> Result<(), String> {
     Ok(())
 }
 
+/// Milliseconds to the microsecond: more digits would be noise.
 pub(super) fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Microseconds to the hundredth.
+fn micros(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e8).round() / 1e2
 }
 
 /// The SHA-256 of some bytes, in lower-case hex.

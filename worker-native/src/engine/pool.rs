@@ -10,10 +10,10 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::Card;
 use super::backend::{Backend, RunError, Runner};
-use super::batcher::{Batcher, Input, Output, Refused};
+use super::batcher::{Batcher, Input, Ran, Refused};
 use super::lanes::{Worker, drain_on_runtime, drain_on_thread};
 use super::stats::{Stats, StatsView};
-use super::tensor::{Signature, Tensor};
+use super::tensor::{Signature, Tensor, element_count};
 use super::watchdog::{Seen, Watch};
 
 /// One loaded model version and the workers that run it.
@@ -211,7 +211,7 @@ impl Pool {
     }
 
     /// Runs one request of at most a batch's rows; answered at the deadline at the latest.
-    pub(super) async fn run(&self, input: Input, deadline: Option<Instant>) -> Result<Output, NotRun> {
+    pub(super) async fn run(&self, input: Input, deadline: Option<Instant>) -> Result<Ran, NotRun> {
         let reply = self.batcher.submit(input, deadline).map_err(|refused| match refused {
             Refused::Full => NotRun::Failed(PoolError::Full),
             Refused::Closed(input) => NotRun::Closed(input),
@@ -257,7 +257,7 @@ impl Pool {
                 let sent = format!("{}[{}]", given.data.data_type().name(), axes.join(","));
                 return invalid(format!("input `{}` is {sent}, the model takes {}", spec.name, spec.describe()));
             }
-            if given.shape.iter().product::<usize>() != given.data.len() {
+            if element_count(&given.shape) != Some(given.data.len()) {
                 return invalid(format!(
                     "input `{}` has {} elements, its shape says otherwise",
                     spec.name,

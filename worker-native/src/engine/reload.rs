@@ -13,6 +13,7 @@ use super::index::{Index, Model, NotFound, Task, catalog};
 use super::loader::Spec;
 use super::repository::{ModelFolder, Repository, TaskFolder};
 use super::version::ModelVersion;
+use crate::rollout::{ModelVersions, Rollout, RolloutConfig};
 
 /// What a look at the repository changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -58,6 +59,9 @@ impl Engine {
         if let Some(name) = default_task.filter(|name| !tasks.contains_key(*name)) {
             report.faults.push(format!("DEFAULT_TASK={name}: there is no such task"));
         }
+        let models: Vec<ModelVersions> =
+            tasks.values().flat_map(|task| task.models.values()).map(|model| model.plan.0.clone()).collect();
+        report.faults.extend(self.loader.config.canary.faults(&models));
         let catalog = Arc::new(catalog(&tasks, default_task));
         let new = Arc::new(Index { tasks, catalog, faults: report.faults.clone() });
         self.index.store(Arc::clone(&new));
@@ -113,7 +117,33 @@ impl Engine {
                 *newest
             }
         };
-        Some(Model { folder: Arc::new(model.clone()), default_version, versions })
+        let plan = self.plan(folder, model, default_version, &versions);
+        let kept = old.model(&folder.name, &model.name).filter(|before| before.plan == plan);
+        let rollout = kept.map_or_else(
+            || Arc::new(Rollout::new(&plan.0, &plan.1, &self.loader.tasks)),
+            |before| Arc::clone(&before.rollout),
+        );
+        Some(Model { folder: Arc::new(model.clone()), default_version, versions, rollout, plan })
+    }
+
+    /// What a model's rollout is made of: its own plan, or the canary of the settings.
+    fn plan(
+        &self,
+        folder: &TaskFolder,
+        model: &ModelFolder,
+        default_version: u32,
+        versions: &BTreeMap<u32, Arc<ModelVersion>>,
+    ) -> (ModelVersions, RolloutConfig) {
+        let (task, name) = (folder.name.clone(), model.name.clone());
+        let versions: Vec<u32> = versions.keys().copied().collect();
+        let known = ModelVersions { task, model: name, versions, default_version };
+        let mut config = self.loader.config.canary.apply(&known, model.rollout());
+        // A version that could not be loaded gets no traffic.
+        let served = |version: u32| known.versions.contains(&version);
+        config.canary = config.canary.filter(|canary| served(canary.version));
+        config.arms.retain(|arm| served(arm.version));
+        config.shadow = config.shadow.filter(|shadow| served(shadow.version));
+        (known, config)
     }
 
     /// Makes a version, and loads it where it is to be in memory.

@@ -14,6 +14,8 @@ use shared::ids::is_name;
 use shared::schema::{TaskKind, TaskSchema};
 
 use super::runtime::Provider;
+use crate::rollout::RolloutConfig;
+use crate::rollout::plan::{Arm, Canary, ShadowPlan};
 pub use task::{Forecast, Generation, Kind, TaskFolder};
 
 /// All tasks of a repository, and what is wrong with it.
@@ -55,6 +57,13 @@ pub struct ModelFolder {
     pub intra_threads: Option<usize>,
     /// Most rows in one run; measured where not said.
     pub max_batch: Option<usize>,
+    /// A version on trial.
+    pub canary: Option<Canary>,
+    /// Versions compared side by side.
+    #[serde(default)]
+    pub arms: Vec<Arm>,
+    /// A version that runs beside and never answers.
+    pub shadow: Option<ShadowPlan>,
     #[serde(rename = "versions")]
     raw_versions: BTreeMap<String, VersionFacts>,
     /// What is known of each version; its file is `<version>/model.onnx`.
@@ -165,6 +174,12 @@ impl ModelFolder {
         self.dir.join(version.to_string()).join("model.onnx")
     }
 
+    /// How its versions share the traffic that names none.
+    #[must_use]
+    pub fn rollout(&self) -> RolloutConfig {
+        RolloutConfig { canary: self.canary.clone(), arms: self.arms.clone(), shadow: self.shadow.clone() }
+    }
+
     /// The profile of a version's training data; it need not be there.
     #[must_use]
     pub fn profile(&self, version: u32) -> PathBuf {
@@ -256,6 +271,8 @@ fn read_model(dir: &Path, kind: &Kind, tiers: &[String]) -> Result<ModelFolder, 
     if !model.versions.contains_key(&model.default_version) {
         faults.push(at(format!("default_version {} is not one of the versions", model.default_version)));
     }
+    let versions: Vec<u32> = model.versions.keys().copied().collect();
+    faults.extend(model.rollout().faults(&versions, model.default_version).into_iter().map(at));
     if faults.is_empty() { Ok(model) } else { Err(faults) }
 }
 

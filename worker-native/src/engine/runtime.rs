@@ -21,7 +21,7 @@ pub(super) use providers::Provider;
 
 /// The process's ONNX Runtime; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Runtime {
+pub(crate) struct Runtime {
     pub(super) env: Environment,
 }
 
@@ -42,7 +42,7 @@ impl Runtime {
     ///
     /// # Errors
     /// A message that says which file was tried and what to set.
-    pub(super) fn open(library: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn open(library: Option<&Path>) -> Result<Self, String> {
         let mut kept = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(env) = &*kept {
             return Ok(Self { env: env.clone() });
@@ -62,6 +62,11 @@ impl Runtime {
             .build()
             .map_err(|error| explain(&error))?;
         Ok(Self { env: kept.insert(env).clone() })
+    }
+
+    /// The environment, for the tools that compare models (`onnx::oracle`).
+    pub(crate) const fn environment(&self) -> &Environment {
+        &self.env
     }
 
     /// Prepares a model file for runners; opens one to learn what it takes.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::telemetry::metrics::ModelMetrics;
+
 /// Buckets of a [`Histogram`]: each twice the one before, from 1 us to over an hour.
 const BUCKETS: usize = 32;
 
@@ -135,6 +137,7 @@ pub(super) struct Stats {
     sizes: Vec<(AtomicU64, AtomicU64)>,
     service_us: AtomicU32,
     last_run_ms: AtomicU64,
+    pub(super) metrics: Option<ModelMetrics>,
 }
 
 fn add(counter: &AtomicU64, rows: usize) {
@@ -143,7 +146,7 @@ fn add(counter: &AtomicU64, rows: usize) {
 
 impl Stats {
     /// Nothing counted yet; the warm-up's time of one reading is the first estimate.
-    pub(super) fn new(max_batch: usize, per_reading: Duration) -> Self {
+    pub(super) fn new(max_batch: usize, per_reading: Duration, metrics: Option<ModelMetrics>) -> Self {
         Self {
             in_use: AtomicUsize::new(0),
             requests: AtomicU64::new(0),
@@ -159,6 +162,7 @@ impl Stats {
             sizes: (0..=max_batch).map(|_| Default::default()).collect(),
             service_us: AtomicU32::new(micros(per_reading)),
             last_run_ms: AtomicU64::new(0),
+            metrics,
         }
     }
 
@@ -180,12 +184,18 @@ impl Stats {
 
     pub(super) fn waited(&self, time: Duration) {
         self.wait.record(time);
+        if let Some(metrics) = &self.metrics {
+            metrics.waited(time);
+        }
     }
 
     pub(super) fn ran(&self, rows: usize, requests: usize, took: Duration) {
         add(&self.requests, requests);
         add(&self.rows, rows);
         self.run.record(took);
+        if let Some(metrics) = &self.metrics {
+            metrics.ran(rows, took);
+        }
         // A request of more rows than a batch may have runs alone, and counts as the largest.
         if let Some((count, nanos)) = self.sizes.get(rows.min(self.sizes.len().saturating_sub(1))) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -253,7 +263,7 @@ mod tests {
 
     #[test]
     fn service_time_follows_what_is_measured() {
-        let stats = Stats::new(32, Duration::from_micros(800));
+        let stats = Stats::new(32, Duration::from_micros(800), None);
         for _ in 0..60 {
             stats.ran(16, 16, Duration::from_micros(1_600));
         }
@@ -278,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_run_that_cannot_end_in_time_is_not_begun() {
-        let stats = Stats::new(1, Duration::from_secs(1));
+        let stats = Stats::new(1, Duration::from_secs(1), None);
         assert!(stats.ends_after(Instant::now() + Duration::from_millis(500)));
         assert!(!stats.ends_after(Instant::now() + Duration::from_secs(60)));
     }

@@ -40,7 +40,7 @@ pub struct TensorSpec {
     pub name: String,
     /// The type of its elements.
     pub data_type: DataType,
-    /// Its axes; -1 where any length will do.
+    /// All its axes, the batch included; -1 where any length will do.
     pub shape: Vec<i64>,
 }
 
@@ -216,6 +216,29 @@ impl DataType {
         })
     }
 
+    /// All types.
+    pub const ALL: [Self; 13] = [
+        Self::Bool,
+        Self::Uint8,
+        Self::Uint16,
+        Self::Uint32,
+        Self::Uint64,
+        Self::Int8,
+        Self::Int16,
+        Self::Int32,
+        Self::Int64,
+        Self::Fp16,
+        Self::Fp32,
+        Self::Fp64,
+        Self::Bytes,
+    ];
+
+    /// The type of that name in the Open Inference Protocol.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.name() == name)
+    }
+
     /// The name in the Open Inference Protocol.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -235,6 +258,13 @@ impl DataType {
             Self::Bytes => "BYTES",
         }
     }
+}
+
+/// Number of elements of a tensor of this shape: the product of its axes, 1 for a scalar; none where it overflows.
+#[must_use]
+pub fn element_count(shape: &[usize]) -> Option<usize> {
+    // An axis of length 0 behind an overflowing product would make an absurd shape look empty: no early end.
+    shape.iter().try_fold(1_usize, |product, axis| product.checked_mul(*axis))
 }
 
 impl Tensor {
@@ -291,6 +321,18 @@ mod tests {
         assert_eq!(head.data, whole.data);
         assert!(!head.data.append(&Data::Fp32(vec![1.0])));
         assert!(whole.rows_of(2..4).is_none());
+    }
+
+    #[test]
+    fn names_are_read_back_and_shapes_are_counted() {
+        for data_type in DataType::ALL {
+            assert_eq!(DataType::from_name(data_type.name()), Some(data_type));
+        }
+        assert_eq!(DataType::from_name("BF16"), None);
+        assert_eq!(element_count(&[]), Some(1));
+        assert_eq!(element_count(&[2, 0, 3]), Some(0));
+        assert_eq!(element_count(&[usize::MAX, 2]), None);
+        assert_eq!(element_count(&[usize::MAX, 2, 0]), None);
     }
 
     #[test]

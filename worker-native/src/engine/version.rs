@@ -4,7 +4,7 @@
 //! goes on to the pool that follows; a version that loads by itself is loaded once, however many
 //! ask for it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,11 +13,14 @@ use serde::Serialize;
 use shared::reading;
 
 use super::answer::{Answer, Card};
-use super::batcher::{Input, Output};
+use super::batcher::{Input, Output, Ran, RunFacts};
 use super::loader::{Loader, Spec};
 use super::pool::{NotRun, Pool, PoolError};
+use super::repository::Output as Meaning;
 use super::tensor::{Signature, Tensor};
+use crate::cache::KeyBase;
 use crate::clock::now_ms;
+use crate::telemetry::metrics::ModelMetrics;
 
 /// Times that a request may meet a closing pool: more than one reload in the life of a request is odd, forty a fault.
 const MOST_SWAPS: usize = 40;
@@ -46,18 +49,57 @@ pub struct StateView {
     pub reason: String,
 }
 
+/// One reading's row of output.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The numbers as the model gave them.
+    pub values: Vec<f32>,
+    /// The run that gave them.
+    pub run: RunFacts,
+    /// What reads them.
+    pub card: Arc<Card>,
+}
+
+/// The pool and the state, which a load under way sets when it ends, whether somebody still waits for it or not.
+#[derive(Debug)]
+struct Slot {
+    pool: ArcSwapOption<Pool>,
+    state: Mutex<StateView>,
+    // Taken by an operator: it does not come back by itself. Changed under the state's lock.
+    withdrawn: AtomicBool,
+}
+
+impl Slot {
+    fn state(&self) -> MutexGuard<'_, StateView> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_state(&self, state: VersionState, reason: impl Into<String>) {
+        *self.state() = StateView { state, reason: reason.into() };
+    }
+
+    /// A load has ended; the pool serves unless the version was taken away meanwhile.
+    fn loaded(&self, pool: Pool) {
+        let mut state = self.state();
+        if self.withdrawn.load(Ordering::Relaxed) {
+            return pool.close();
+        }
+        self.pool.store(Some(Arc::new(pool)));
+        *state = StateView { state: VersionState::Ready, reason: String::new() };
+    }
+}
+
 /// One version of one model.
 #[derive(Debug)]
 pub struct ModelVersion {
     pub(super) spec: Spec,
     card: Arc<Card>,
-    pool: ArcSwapOption<Pool>,
+    key_base: KeyBase,
+    metrics: ModelMetrics,
+    slot: Arc<Slot>,
     // The one that took its place in the index: requests that still hold this one go on there.
     successor: ArcSwapOption<ModelVersion>,
-    state: Mutex<StateView>,
-    // Taken by an operator: it does not come back by itself.
-    withdrawn: std::sync::atomic::AtomicBool,
-    loading: tokio::sync::Mutex<()>,
+    loading: Arc<tokio::sync::Mutex<()>>,
     loader: Arc<Loader>,
     last_used_ms: AtomicU64,
 }
@@ -65,15 +107,20 @@ pub struct ModelVersion {
 impl ModelVersion {
     pub(super) fn new(spec: Spec, loader: Arc<Loader>) -> Result<Self, String> {
         let card = Arc::new(spec.card()?);
+        let output = card.output.as_ref().map(Meaning::name).unwrap_or_default();
+        let contributions = card.output.as_ref().and_then(Meaning::contributions).unwrap_or_default();
+        let key_base = KeyBase::new(&card.task, &card.model, card.version, &[&card.sha256, output, contributions]);
+        let metrics = loader.metrics.model(&card.task, &card.model, card.version, card.tier.as_deref());
         let state = Mutex::new(StateView { state: VersionState::Unloaded, reason: String::new() });
+        let slot = Arc::new(Slot { pool: ArcSwapOption::empty(), state, withdrawn: AtomicBool::new(false) });
         Ok(Self {
             spec,
             card,
-            pool: ArcSwapOption::empty(),
+            key_base,
+            metrics,
+            slot,
             successor: ArcSwapOption::empty(),
-            state,
-            withdrawn: false.into(),
-            loading: tokio::sync::Mutex::default(),
+            loading: Arc::default(),
             loader,
             last_used_ms: AtomicU64::new(now_ms()),
         })
@@ -85,24 +132,28 @@ impl ModelVersion {
         &self.card
     }
 
+    /// What the keys of its cached rows begin with.
+    #[must_use]
+    pub const fn key_base(&self) -> &KeyBase {
+        &self.key_base
+    }
+
+    /// Its metrics.
+    #[must_use]
+    pub const fn metrics(&self) -> &ModelMetrics {
+        &self.metrics
+    }
+
     /// What it is doing, and why.
     #[must_use]
     pub fn state(&self) -> StateView {
-        self.state_mut().clone()
-    }
-
-    fn state_mut(&self) -> MutexGuard<'_, StateView> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_state(&self, state: VersionState, reason: impl Into<String>) {
-        *self.state_mut() = StateView { state, reason: reason.into() };
+        self.slot.state().clone()
     }
 
     /// Is it in memory and serving?
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.pool.load().as_ref().is_some_and(|pool| pool.is_alive())
+        self.slot.pool.load().as_ref().is_some_and(|pool| pool.is_alive())
     }
 
     /// Would a request sent now be run, if need be after loading?
@@ -112,13 +163,13 @@ impl ModelVersion {
     }
 
     fn loads_by_itself(&self) -> bool {
-        !self.loader.config.load_all && !self.withdrawn.load(Ordering::Relaxed)
+        !self.loader.config.load_all && !self.slot.withdrawn.load(Ordering::Relaxed)
     }
 
     /// The pool, where it is loaded.
     #[must_use]
     pub fn pool(&self) -> Option<Arc<Pool>> {
-        self.pool.load_full()
+        self.slot.pool.load_full()
     }
 
     /// What the file takes and gives; none while it is not loaded.
@@ -130,7 +181,7 @@ impl ModelVersion {
     /// Microseconds of one worker for each reading; none while it is not loaded.
     #[must_use]
     pub fn service_us(&self) -> Option<u32> {
-        self.pool.load().as_ref().map(|pool| pool.service_us())
+        self.slot.pool.load().as_ref().map(|pool| pool.service_us())
     }
 
     /// The pool, loaded first where the version loads by itself; many that ask wait for one load.
@@ -147,7 +198,7 @@ impl ModelVersion {
         if !self.loads_by_itself() {
             return Err(self.unavailable());
         }
-        let _alone = self.loading.lock().await;
+        let alone = Arc::clone(&self.loading).lock_owned().await;
         if let Some(pool) = self.pool() {
             return Ok(pool);
         }
@@ -155,7 +206,7 @@ impl ModelVersion {
         if self.state().state == VersionState::Failed {
             return Err(self.unavailable());
         }
-        self.load_alone().await.map_err(|_| self.unavailable())?;
+        self.load_alone(alone).await.map_err(|_| self.unavailable())?;
         self.pool().ok_or_else(|| self.unavailable())
     }
 
@@ -175,38 +226,48 @@ impl ModelVersion {
     /// # Errors
     /// What is wrong with the version.
     pub(super) async fn load(&self) -> Result<(), String> {
-        self.withdrawn.store(false, Ordering::Relaxed);
-        let _alone = self.loading.lock().await;
-        if self.pool.load().is_some() { Ok(()) } else { self.load_alone().await }
+        self.slot.withdrawn.store(false, Ordering::Relaxed);
+        let alone = Arc::clone(&self.loading).lock_owned().await;
+        if self.slot.pool.load().is_some() { Ok(()) } else { self.load_alone(alone).await }
     }
 
-    async fn load_alone(&self) -> Result<(), String> {
-        self.set_state(VersionState::Loading, "");
+    /// Loads on a thread of its own, to the end: a caller whose deadline is shorter than the load leaves it loaded for
+    /// the next one.
+    async fn load_alone(&self, alone: tokio::sync::OwnedMutexGuard<()>) -> Result<(), String> {
+        self.slot.set_state(VersionState::Loading, "");
         let (loader, spec, card) = (Arc::clone(&self.loader), self.spec.clone(), Arc::clone(&self.card));
+        let (slot, metrics) = (Arc::clone(&self.slot), self.metrics.clone());
+        self.last_used_ms.store(now_ms(), Ordering::Relaxed);
         // Loading blocks for as long as the model is large.
-        let loaded = tokio::task::spawn_blocking(move || loader.load(&spec, card)).await;
-        match loaded.map_err(|_| "loading it panicked; the log has the cause".to_owned()).and_then(|loaded| loaded) {
-            Ok(pool) => {
-                log_loaded(&self.spec, &pool);
-                self.last_used_ms.store(now_ms(), Ordering::Relaxed);
-                self.pool.store(Some(Arc::new(pool)));
-                self.set_state(VersionState::Ready, "");
-                Ok(())
+        let loaded = tokio::task::spawn_blocking(move || {
+            let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.load(&spec, card, metrics)))
+                .unwrap_or_else(|_| Err("loading it panicked; the log has the cause".to_owned()));
+            let ended = loaded.map_err(|fault| format!("{}: {fault}", spec.label()));
+            match ended {
+                Ok(pool) => {
+                    log_loaded(&spec, &pool);
+                    slot.loaded(pool);
+                    drop(alone);
+                    Ok(())
+                }
+                Err(fault) => {
+                    slot.set_state(VersionState::Failed, fault.clone());
+                    drop(alone);
+                    Err(fault)
+                }
             }
-            Err(fault) => {
-                let fault = format!("{}: {fault}", self.spec.label());
-                tracing::error!(fault, "a model version cannot be loaded");
-                self.set_state(VersionState::Failed, fault.clone());
-                Err(fault)
-            }
-        }
+        });
+        loaded.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     /// Takes it from memory: what waits is still answered.
     pub(super) fn unload(&self, withdrawn: bool, reason: &str) {
-        self.withdrawn.store(withdrawn, Ordering::Relaxed);
-        let gone = self.pool.swap(None);
-        self.set_state(VersionState::Unloaded, reason);
+        let gone = {
+            let mut state = self.slot.state();
+            self.slot.withdrawn.store(withdrawn, Ordering::Relaxed);
+            *state = StateView { state: VersionState::Unloaded, reason: reason.to_owned() };
+            self.slot.pool.swap(None)
+        };
         if let Some(pool) = gone {
             pool.close();
         }
@@ -233,8 +294,8 @@ impl ModelVersion {
     /// # Errors
     /// [`PoolError`]; at the deadline at the latest.
     pub async fn predict(&self, input: &reading::Input, deadline: Option<Instant>) -> Result<Answer, PoolError> {
-        let (row, card) = self.row(input.clone(), deadline).await?;
-        card.read(&row, input).map_err(PoolError::Failed)
+        let Row { values, card, .. } = self.row(input.clone(), deadline).await?;
+        card.read(&values, input).map_err(PoolError::Failed)
     }
 
     /// Runs one validated reading; gives its row as the model said it, and the card that reads it: a newer file may
@@ -242,18 +303,16 @@ impl ModelVersion {
     ///
     /// # Errors
     /// [`PoolError`]; at the deadline at the latest.
-    pub async fn row(
-        &self,
-        input: reading::Input,
-        deadline: Option<Instant>,
-    ) -> Result<(Vec<f32>, Arc<Card>), PoolError> {
+    pub async fn row(&self, input: reading::Input, deadline: Option<Instant>) -> Result<Row, PoolError> {
         let input = match input {
             reading::Input::Features(values) => Input::Features { rows: 1, values },
             reading::Input::Text(text) => Input::Texts(vec![text]),
         };
         match self.submit(input, deadline).await? {
-            (Output::Rows(row), card) => Ok((row, card)),
-            (Output::Tensors(_), _) => Err(PoolError::Failed("rows were wanted, tensors came".to_owned())),
+            (Ran { output: Output::Rows(values), run }, card) => Ok(Row { values, run, card }),
+            (Ran { output: Output::Tensors(_), .. }, _) => {
+                Err(PoolError::Failed("rows were wanted, tensors came".to_owned()))
+            }
         }
     }
 
@@ -266,7 +325,7 @@ impl ModelVersion {
         let runs = chunks.into_iter().map(|chunk| self.submit(chunk, deadline));
         let mut joined: Vec<Tensor> = Vec::new();
         for output in futures_util::future::join_all(runs).await {
-            let (Output::Tensors(part), _) = output? else {
+            let (Ran { output: Output::Tensors(part), .. }, _) = output? else {
                 return Err(PoolError::Failed("tensors were wanted, rows came".to_owned()));
             };
             if joined.is_empty() {
@@ -285,7 +344,7 @@ impl ModelVersion {
         Ok(joined)
     }
 
-    async fn submit(&self, mut input: Input, deadline: Option<Instant>) -> Result<(Output, Arc<Card>), PoolError> {
+    async fn submit(&self, mut input: Input, deadline: Option<Instant>) -> Result<(Ran, Arc<Card>), PoolError> {
         self.last_used_ms.store(now_ms(), Ordering::Relaxed);
         for _ in 0..MOST_SWAPS {
             let pool = match deadline {
@@ -296,10 +355,10 @@ impl ModelVersion {
                     .map_err(|_| PoolError::Expired { started: false })??,
             };
             match pool.run(input, deadline).await {
-                Ok(output) => return Ok((output, Arc::clone(&pool.card))),
+                Ok(ran) => return Ok((ran, Arc::clone(&pool.card))),
                 Err(NotRun::Failed(error)) => return Err(error),
                 Err(NotRun::Closed(back)) => {
-                    if self.pool.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, &pool)) {
+                    if self.slot.pool.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, &pool)) {
                         return Err(PoolError::Closed);
                     }
                     input = back;

@@ -25,7 +25,23 @@ pub(super) enum Samples {
     Texts(Vec<String>),
 }
 
+impl Timing {
+    /// Is it faster for one reading and for a row of the largest batch?
+    pub(super) fn beats(&self, other: &Self) -> bool {
+        let per_row = |timing: &Self| timing.largest.as_secs_f64() / index_f64(timing.max_batch.max(1));
+        self.single < other.single && per_row(self) < per_row(other)
+    }
+}
+
 impl Samples {
+    /// Numbers of one row; none for texts.
+    pub(super) const fn width(&self) -> Option<usize> {
+        match self {
+            Self::Features { width, .. } => Some(*width),
+            Self::Texts(_) => None,
+        }
+    }
+
     /// Samples for `count` rows of a task; none for a task whose models take any tensors.
     pub(super) fn of(kind: &Kind, count: usize) -> Option<Self> {
         let (width, row): (usize, &dyn Fn(usize) -> Vec<f32>) = match kind {

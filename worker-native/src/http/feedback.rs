@@ -1,4 +1,6 @@
-//! `POST /feedback`: a statement about a model's accuracy, which moves the decisions.
+//! `POST /feedback`: a statement about a model's accuracy, which moves the decisions. Labels are `labels`'s.
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
@@ -13,8 +15,10 @@ use shared::reading::{Fault, MAX_FAULTS, pointer, unknown_model};
 
 use super::body;
 use super::error::ApiError;
+use super::labels;
 use super::rim::Applied;
 use crate::app::App;
+use crate::clock::now_ms;
 use crate::routing::feed;
 
 /// `{"model":"accurate","accuracy":0.45}` pins; `{"model":"accurate","accuracy":null}` unpins.
@@ -52,6 +56,9 @@ struct Statement {
 pub(super) async fn feedback(State(app): State<App>, map: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let bytes = body::read(&app.config.http, &map, body).await?;
     shared::reading::check_json(&bytes)?;
+    if let Some(label) = labels::parse(&bytes)? {
+        return label_answer(&app, label);
+    }
     let raw: Raw = serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::new(ErrorCode::InvalidJson, format!("the body cannot be read: {error}")))?;
     let statement = check(raw)?;
@@ -78,6 +85,16 @@ pub(super) async fn feedback(State(app): State<App>, map: HeaderMap, body: Body)
     let applied = Applied { task: task.schema.name.clone(), ..Applied::default() };
     response.extensions_mut().insert(applied);
     Ok(response)
+}
+
+fn label_answer(app: &App, label: labels::Label) -> Result<Response, ApiError> {
+    let index = app.engine.index();
+    let rollout_of = |task: &str, model: &str| index.model(task, model).map(|model| Arc::clone(&model.rollout));
+    let counted = labels::count(label, &index.catalog, &app.ledger, rollout_of, now_ms())?;
+    if let Some(by) = counted.answered_by.as_ref().filter(|by| by.rolled_back) {
+        app.metrics.rollback(&by.task, &by.model);
+    }
+    Ok(Json(counted).into_response())
 }
 
 fn check(raw: Raw) -> Result<Statement, ApiError> {

@@ -51,7 +51,7 @@ pub(super) async fn hand_in(
     let index = app.engine.index();
     let request = shared::reading::parse(&bytes, &index.catalog)?;
     let advice = Advice::from_headers(&map);
-    let routed = choose(&index, &app.snapshots, &app.config.routing.policy, &request, &advice)?;
+    let routed = choose(&index, &app.snapshots, &app.config.routing.policy, (&request, &request_id), &advice)?;
     let task = &request.task.schema.name;
     let accepted_at = now_ms();
     let card = routed.version.card();
@@ -65,6 +65,7 @@ pub(super) async fn hand_in(
         model: card.model.clone(),
         model_version: card.version,
         fallback: routed.fallback,
+        pinned: request.model_version.is_some(),
         decision: routed.decision,
         accepted_at,
         deadline_at: request.deadline_ms.map(|ms| accepted_at.saturating_add(ms)),

@@ -16,13 +16,14 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::HttpConfig;
+use crate::app::App;
 
 /// Pause after a failed accept: out of file descriptors, the next one fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `shutdown`; then open requests may end within the drain timeout, and what is left is cut.
-pub async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, shutdown: &CancellationToken) {
+pub async fn serve(listener: TcpListener, router: Router, app: &App, shutdown: &CancellationToken) {
+    let config = &app.config.http;
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(config.header_timeout);
     let graceful = GracefulShutdown::new();
@@ -36,10 +37,11 @@ pub async fn serve(listener: TcpListener, router: Router, config: &HttpConfig, s
         }
         let service = TowerToHyperService::new(router.clone());
         let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
+        let counted = app.metrics.connection();
         connections.spawn(async move {
             // How a connection ended is its caller's business: the answers are logged.
             drop(connection.await);
-            drop(permit);
+            drop((permit, counted));
         });
         while connections.try_join_next().is_some() {}
     }

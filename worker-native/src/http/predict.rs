@@ -1,22 +1,34 @@
-//! `POST /predict`: an answer now, from the local engine.
+//! `POST /predict`, `/predict_proba`, `/predict/batch`: answers now, from the local engine.
+
+mod query;
 
 use std::time::{Duration, Instant};
 
-use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, response::Result};
-use serde::Serialize;
+use axum::{Extension, Json};
+use futures_util::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use shared::headers;
+use shared::problem::{ErrorCode, Problem};
+use shared::reading::{Fault, Request};
 
 use super::body;
 use super::error::ApiError;
 use super::rim::{Applied, RequestId};
+use crate::answering::{self, Asked, Given};
 use crate::app::App;
 use crate::clock::now_ms;
-use crate::engine::Answer;
-use crate::routing::{Advice, DecisionRecord, choose};
+use crate::engine::index::Index;
+use crate::engine::{Answer, Card};
+use crate::routing::{Advice, DecisionRecord, Routed, choose};
+pub(super) use query::Wanted;
+
+/// Readings of one `/predict/batch` that are under way at once; the engine makes batches of them.
+const AT_ONCE: usize = 256;
 
 #[derive(Debug, Serialize)]
 struct Prediction<'a> {
@@ -25,56 +37,292 @@ struct Prediction<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sensor_id: Option<&'a str>,
     #[serde(flatten)]
-    answer: Answer,
+    answer: &'a Answer,
+    #[serde(flatten)]
+    by: By<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct Probabilities<'a> {
+    request_id: &'a str,
+    task: &'a str,
+    classes: Vec<&'a str>,
+    probabilities: Vec<f32>,
+    prediction: &'a crate::engine::Prediction,
+    #[serde(flatten)]
+    by: By<'a>,
+}
+
+/// Who answered, how long it took and why it was this one.
+#[derive(Debug, Serialize)]
+struct By<'a> {
     model_used: &'a str,
     model_version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arm: Option<&'a str>,
     fallback: bool,
     tier: Option<&'a str>,
+    cache: &'static str,
     latency_ms: f64,
     queue_depth: u32,
     timestamp: u64,
     decision: &'a DecisionRecord,
 }
 
+/// One answered reading with what it was asked as.
+pub(super) struct Done {
+    pub(super) routed: Routed,
+    pub(super) given: Given,
+    started: Instant,
+}
+
+impl Done {
+    fn by(&self) -> By<'_> {
+        let Card { model, version, tier, .. } = &*self.given.card;
+        let arm = self.routed.assignment.arm.as_ref();
+        By {
+            model_used: model,
+            model_version: *version,
+            arm: Some(arm).filter(|arm| *arm != crate::rollout::assign::DEFAULT_ARM),
+            fallback: self.routed.fallback,
+            tier: tier.as_deref(),
+            cache: self.given.cache.name(),
+            latency_ms: millis(self.started.elapsed()),
+            queue_depth: self.routed.decision.depth,
+            timestamp: now_ms(),
+            decision: &self.routed.decision,
+        }
+    }
+
+    /// The answer as `/predict` gives it.
+    fn prediction<'a>(&'a self, request: &'a Request<'_>, request_id: &'a str) -> Prediction<'a> {
+        Prediction {
+            request_id,
+            task: &request.task.schema.name,
+            sensor_id: request.sensor_id.as_deref(),
+            answer: &self.given.answer,
+            by: self.by(),
+        }
+    }
+
+    fn applied(self, task: &str) -> Applied {
+        Applied { task: task.to_owned(), decision: Some(self.routed.decision), job_id: None }
+    }
+}
+
 pub(super) async fn predict(
     State(app): State<App>,
     Extension(RequestId(request_id)): Extension<RequestId>,
+    RawQuery(query): RawQuery,
+    map: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let wanted = Wanted::read(query.as_deref())?;
+    let bytes = body::read(&app.config.http, &map, body).await?;
+    predict_reading(&app, &bytes, &wanted, &map, &request_id).await
+}
+
+/// Answers one reading as `/predict` does; also for `/v1/infer`, whose readings end here.
+pub(super) async fn predict_reading(
+    app: &App,
+    bytes: &[u8],
+    wanted: &Wanted,
+    map: &HeaderMap,
+    request_id: &str,
+) -> Result<Response, ApiError> {
+    let index = app.engine.index();
+    let mut request = shared::reading::parse(bytes, &index.catalog)?;
+    wanted.apply(&mut request)?;
+    let done = run(app, &index, &request, map, request_id).await?;
+    let mut response = Json(done.prediction(&request, request_id)).into_response();
+    response.extensions_mut().insert(done.applied(&request.task.schema.name));
+    Ok(response)
+}
+
+pub(super) async fn proba(
+    State(app): State<App>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    RawQuery(query): RawQuery,
+    map: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let wanted = Wanted::read(query.as_deref())?;
+    let bytes = body::read(&app.config.http, &map, body).await?;
+    let index = app.engine.index();
+    let mut request = shared::reading::parse(&bytes, &index.catalog)?;
+    wanted.apply(&mut request)?;
+    let name = &request.task.schema.name;
+    if request.task.schema.kind == shared::schema::TaskKind::Regression {
+        let detail = format!("task `{name}` answers with a number, which has no probabilities; ask /predict");
+        return Err(ApiError::new(ErrorCode::InvalidReading, detail));
+    }
+    let done = run(&app, &index, &request, &map, &request_id).await?;
+    let card = &done.given.card;
+    let probabilities = Probabilities {
+        request_id: &request_id,
+        task: name,
+        classes: card.class_names(),
+        probabilities: card.probabilities(&done.given.answer),
+        prediction: &done.given.answer.prediction,
+        by: done.by(),
+    };
+    let mut response = Json(probabilities).into_response();
+    response.extensions_mut().insert(done.applied(name));
+    Ok(response)
+}
+
+/// Chooses a version for a reading and asks it.
+pub(super) async fn run(
+    app: &App,
+    index: &Index,
+    request: &Request<'_>,
+    map: &HeaderMap,
+    request_id: &str,
+) -> Result<Done, ApiError> {
+    let started = Instant::now();
+    let advice = Advice::from_headers(map);
+    let routed = choose(index, &app.snapshots, &app.config.routing.policy, (request, request_id), &advice)?;
+    let task = request.task.schema.name.as_str();
+    let longest = app.config.http.predict_timeout;
+    let wait = request.deadline_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest));
+    let counted = app.snapshots.begin_synchronous(task, &routed.lane);
+    let asked = Asked {
+        version: &routed.version,
+        assignment: &routed.assignment,
+        rollout: &routed.rollout,
+        input: &request.input,
+        deadline: Some(started + wait),
+        request_id,
+        job_id: None,
+        sensor_id: request.sensor_id.as_deref(),
+    };
+    let given = answering::answer(app, asked).await?;
+    drop(counted);
+    Ok(Done { routed, given, started })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBatch {
+    readings: Vec<Box<RawValue>>,
+}
+
+#[derive(Debug, Serialize)]
+struct BatchAnswer {
+    request_id: String,
+    predictions: Vec<Box<RawValue>>,
+    total_samples: usize,
+    succeeded: usize,
+    failed: usize,
+    anomalies_detected: usize,
+    /// Of those that were answered.
+    anomaly_rate: f64,
+    latency_ms: f64,
+}
+
+/// One reading's part of the answer, and whether it is an anomaly; none where it failed.
+#[derive(Debug)]
+struct Element {
+    answer: Box<RawValue>,
+    anomaly: Option<bool>,
+}
+
+pub(super) async fn batch(
+    State(app): State<App>,
+    Extension(RequestId(request_id)): Extension<RequestId>,
+    RawQuery(query): RawQuery,
     map: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let started = Instant::now();
+    let wanted = Wanted::read(query.as_deref())?;
     let bytes = body::read(&app.config.http, &map, body).await?;
-    let index = app.engine.index();
-    let request = shared::reading::parse(&bytes, &index.catalog)?;
-    let advice = Advice::from_headers(&map);
-    let routed = choose(&index, &app.snapshots, &app.config.routing.policy, &request, &advice)?;
-    let task = request.task.schema.name.as_str();
-
-    let longest = app.config.http.predict_timeout;
-    let wait = request.deadline_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest));
-    let counted = app.snapshots.begin_synchronous(task, &routed.lane);
-    let answer = routed.version.predict(&request.input, Some(started + wait)).await?;
-    drop(counted);
-
-    let card = routed.version.card();
-    let prediction = Prediction {
-        request_id: &request_id,
-        task,
-        sensor_id: request.sensor_id.as_deref(),
-        answer,
-        model_used: &card.model,
-        model_version: card.version,
-        fallback: routed.fallback,
-        tier: card.tier.as_deref(),
+    shared::reading::check_json(&bytes)?;
+    let RawBatch { readings } = serde_json::from_slice(&bytes).map_err(|error| batch_fault(&error.to_string()))?;
+    if readings.is_empty() {
+        return Err(batch_fault("`readings` is empty"));
+    }
+    let (index, total) = (app.engine.index(), readings.len());
+    // Edge advice is for one reading, and this is many: each is decided here.
+    let map = without_advice(map);
+    let elements = readings.into_iter().enumerate().map(|(i, raw)| {
+        let (app, index, wanted, map, request_id) = (&app, &index, &wanted, &map, &request_id);
+        async move { element(app, index, (i, &raw), wanted, map, request_id).await }
+    });
+    let elements: Vec<Element> = stream::iter(elements).buffered(AT_ONCE).collect().await;
+    let succeeded = elements.iter().filter(|element| element.anomaly.is_some()).count();
+    let anomalies_detected = elements.iter().filter(|element| element.anomaly == Some(true)).count();
+    #[expect(clippy::cast_precision_loss, reason = "counts of one body")]
+    let anomaly_rate = if succeeded == 0 { 0.0 } else { anomalies_detected as f64 / succeeded as f64 };
+    let answer = BatchAnswer {
+        request_id,
+        predictions: elements.into_iter().map(|element| element.answer).collect(),
+        total_samples: total,
+        succeeded,
+        failed: total - succeeded,
+        anomalies_detected,
+        anomaly_rate,
         latency_ms: millis(started.elapsed()),
-        queue_depth: routed.decision.depth,
-        timestamp: now_ms(),
-        decision: &routed.decision,
     };
-    let mut response = Json(prediction).into_response();
-    let applied = Applied { task: task.to_owned(), decision: Some(routed.decision), job_id: None };
-    response.extensions_mut().insert(applied);
-    Ok(response)
+    Ok(Json(answer).into_response())
+}
+
+fn without_advice(mut map: HeaderMap) -> HeaderMap {
+    for name in headers::EDGE_ONLY {
+        map.remove(name);
+    }
+    map
+}
+
+fn batch_fault(detail: &str) -> ApiError {
+    let detail = format!("the body must be {{\"readings\": […]}} with at least one reading: {detail}");
+    let fault = Fault::new("#/readings", "wrong_type", detail.clone());
+    ApiError { faults: vec![fault], ..ApiError::new(ErrorCode::InvalidReading, detail) }
+}
+
+/// One reading of a batch: its prediction, or the problem it would have been answered with alone.
+async fn element(
+    app: &App,
+    index: &Index,
+    (i, raw): (usize, &RawValue),
+    wanted: &Wanted,
+    map: &HeaderMap,
+    request_id: &str,
+) -> Element {
+    // A label names one answer, so each has an id of its own.
+    let id = format!("{request_id}:{i}");
+    let answered = async {
+        let mut request = shared::reading::parse(raw.get().as_bytes(), &index.catalog)?;
+        wanted.apply(&mut request)?;
+        let done = run(app, index, &request, map, &id).await?;
+        let (anomaly, decision) = (done.given.answer.is_anomaly, &done.routed.decision);
+        app.metrics.decision(&request.task.schema.name, decision.tier.as_deref(), &decision.reason, false);
+        Ok::<_, ApiError>((indexed(i, &done.prediction(&request, &id)), anomaly))
+    };
+    let (answer, anomaly) = match answered.await {
+        Ok((answer, anomaly)) => (answer, Some(anomaly)),
+        Err(error) => {
+            let faults: Vec<Fault> = error.faults.iter().map(|fault| within(fault, i)).collect();
+            let problem = Problem::new(error.code, &error.detail, "/predict/batch", &faults, &id);
+            app.metrics.error(error.code.http_status(), error.code.name());
+            (indexed(i, &serde_json::json!({ "error": problem })), None)
+        }
+    };
+    Element { answer, anomaly }
+}
+
+/// An object with its index in front.
+fn indexed(i: usize, object: &impl Serialize) -> Box<RawValue> {
+    // Strings and numbers in memory: writing them has no failing case.
+    let json = serde_json::to_string(object).unwrap_or_default();
+    let rest = json.strip_prefix('{').unwrap_or("}");
+    RawValue::from_string(format!("{{\"index\":{i},{rest}")).unwrap_or_default()
+}
+
+/// A fault of a reading, with the pointer into the whole body.
+fn within(fault: &Fault, i: usize) -> Fault {
+    let rest = fault.pointer.strip_prefix('#').unwrap_or(&fault.pointer);
+    Fault { pointer: format!("#/readings/{i}{rest}"), ..fault.clone() }
 }
 
 /// Milliseconds to the microsecond: more digits would be noise.

@@ -14,6 +14,7 @@ use shared::ids::is_id;
 use shared::problem::{ErrorCode, PROBLEM_JSON, Problem};
 
 use super::error::ApiError;
+use super::oip;
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::routing::DecisionRecord;
@@ -46,6 +47,7 @@ pub(super) async fn rim(State(app): State<App>, mut request: Request, next: Next
     if let Some(error) = &error {
         write_problem(&mut response, error, &path, &id);
     }
+    count(&app, &response, error.as_ref(), applied.as_ref());
     add_headers(&app, response.headers_mut(), applied.as_ref(), &id);
     log(&response, error.as_ref(), applied.as_ref(), &id, (method.as_str(), &path), started);
     response
@@ -56,15 +58,25 @@ fn request_id(map: &HeaderMap) -> String {
     sent.map_or_else(|| uuid::Uuid::now_v7().simple().to_string(), str::to_owned)
 }
 
-fn write_problem(response: &mut Response, error: &ApiError, path: &str, id: &str) {
+pub(super) fn write_problem(response: &mut Response, error: &ApiError, path: &str, id: &str) {
     let problem = Problem::new(error.code, &error.detail, path, &error.faults, id);
+    let json = if oip::owns(path) { problem.with_error().to_json() } else { problem.to_json() };
     // The headers set so far stay: a 405 already names the methods in Allow.
-    *response.body_mut() = axum::body::Body::from(problem.to_json());
+    *response.body_mut() = axum::body::Body::from(json);
     let map = response.headers_mut();
     map.remove(axum::http::header::CONTENT_LENGTH);
     map.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     if let Some(seconds) = error.code.retry_after_s() {
         map.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+}
+
+fn count(app: &App, response: &Response, error: Option<&ApiError>, applied: Option<&Applied>) {
+    if let Some(error) = error {
+        app.metrics.error(response.status().as_u16(), error.code.name());
+    }
+    if let Some((applied, decision)) = applied.and_then(|applied| Some((applied, applied.decision.as_ref()?))) {
+        app.metrics.decision(&applied.task, decision.tier.as_deref(), &decision.reason, decision.by == "edge");
     }
 }
 
@@ -110,7 +122,18 @@ fn log(
     let detail = error.map(|error| error.detail.as_str());
     let cause = error.and_then(|error| error.cause.as_deref());
     // Health checks come every few seconds, and what they find is logged where it happens.
-    let quiet = error.is_none() && matches!(path, "/health" | "/livez" | "/readyz" | "/ready" | "/v1/snapshot");
+    let quiet = error.is_none()
+        && matches!(
+            path,
+            "/health"
+                | "/livez"
+                | "/readyz"
+                | "/ready"
+                | "/v1/snapshot"
+                | "/metrics"
+                | "/v2/health/live"
+                | "/v2/health/ready"
+        );
     if quiet {
         tracing::debug!(request_id = %id, method, path, status, took_ms, "request");
     } else if matches!(status, 503 | 504) {

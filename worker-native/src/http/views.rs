@@ -34,9 +34,11 @@ pub(super) async fn root(State(app): State<App>) -> Response {
         "version": env!("CARGO_PKG_VERSION"),
         "tasks": tasks,
         "links": {
-            "predict": "POST /predict", "hand in": "POST /data", "job": "GET /v1/jobs/{id}",
-            "results": "GET /results?limit=10", "feedback": "POST /feedback", "health": "GET /health",
-            "catalog": "GET /v1/catalog", "snapshot": "GET /v1/snapshot",
+            "predict": "POST /predict", "probabilities": "POST /predict_proba", "batch": "POST /predict/batch",
+            "generate": "POST /v1/infer/stream", "hand in": "POST /data", "job": "GET /v1/jobs/{id}",
+            "results": "GET /results?limit=10", "feedback": "POST /feedback", "models": "GET /models",
+            "pools": "GET /pool/stats", "info": "GET /info", "metrics": "GET /metrics", "health": "GET /health",
+            "catalog": "GET /v1/catalog", "snapshot": "GET /v1/snapshot", "open inference protocol": "GET /v2",
         },
     }))
     .into_response()

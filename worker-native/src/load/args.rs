@@ -37,6 +37,10 @@ model's generator knows, so it calls every row an anomaly: this shows --map, not
     --map Pressure=pressure,Current=current --map 'Volume Flow RateRMS=flow_rate' \\
     --constant duty_cycle=0.75 --label anomaly --label-map 0=normal,1=anomaly
 
+Texts with a verdict, one a row -> a task that takes a text (--map says which column it is):
+  infer-router load --task sentiment --mode predict --csv reviews.csv \\
+    --map review=text --label verdict --label-map 0=negative,1=positive
+
 The bursts of a recorded trace at a mean of 80 a second, each answer waited for:
   infer-router load --task hydraulic-leak --mode predict --json run.json \\
     --csv $SENSOR_DATA_DIR/hydraulic/hydraulic_cycles.csv \\

@@ -29,6 +29,9 @@ pub struct Entry {
     pub model_version: u32,
     /// Another version was asked for and is not here.
     pub fallback: bool,
+    /// The caller named the version: its run is no evidence for a rollout.
+    #[serde(default)]
+    pub pinned: bool,
     /// Why this model.
     pub decision: DecisionRecord,
     /// When the job was accepted, in Unix milliseconds.
@@ -206,6 +209,7 @@ mod tests {
             model: "m".to_owned(),
             model_version: 1,
             fallback: false,
+            pinned: false,
             decision: DecisionRecord::default(),
             accepted_at: 1,
             deadline_at: None,

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::queue::QueueError;
+use crate::rollout;
 
 /// Name of the shared facts that pin accuracies, by model.
 pub const ACCURACY: &str = "accuracy";
@@ -56,6 +57,7 @@ pub async fn refresh(app: &App) -> Result<(), QueueError> {
 pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueError> {
     let name = &task.schema.name;
     app.snapshots.set_depths(name, &app.queue.depths(name).await?);
+    share_rollouts(app, name).await?;
     let pinned: BTreeMap<String, String> = app.queue.facts(name, ACCURACY).await?.into_iter().collect();
     let service: BTreeMap<String, String> = app.queue.facts(name, SERVICE).await?.into_iter().collect();
     for tier in &task.schema.tiers {
@@ -72,6 +74,26 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
             if service.get(tier) != Some(&measured) {
                 app.queue.set_fact(name, SERVICE, tier, Some(&measured)).await?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Brings the state of the task's rollouts to other processes, and theirs here: a roll-back is one for all.
+async fn share_rollouts(app: &App, task: &str) -> Result<(), QueueError> {
+    let index = app.engine.index();
+    let Some(found) = index.tasks.get(task) else { return Ok(()) };
+    let planned: Vec<_> =
+        found.models.values().filter_map(|model| Some((&model.rollout, model.rollout.fact_field()?))).collect();
+    if planned.is_empty() {
+        return Ok(());
+    }
+    let stored: BTreeMap<String, String> = app.queue.facts(task, rollout::FACTS).await?.into_iter().collect();
+    for (rollout, field) in planned {
+        match rollout.reconcile(stored.get(&field).map(String::as_str)) {
+            Ok(Some(text)) => app.queue.set_fact(task, rollout::FACTS, &field, Some(&text)).await?,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(task, field, error, "the state of a rollout in Redis cannot be read"),
         }
     }
     Ok(())

@@ -225,7 +225,7 @@ async fn every_answer_carries_the_snapshot_and_the_catalog_has_a_tag() {
         let response = reqwest::get(native.url(path)).await.unwrap();
         let text = header(&response, "x-infer-snapshot").unwrap_or_else(|| panic!("no snapshot on {path}"));
         let snapshot = shared::snapshot::Snapshot::from_text(&text).unwrap();
-        assert_eq!(snapshot.tasks.len(), 3, "{path}: {text}");
+        assert_eq!(snapshot.tasks.len(), 5, "{path}: {text}");
     }
     let one = post(&native.url("/predict"), &body(&normal())).await;
     let text = header(&one, "x-infer-snapshot").unwrap();

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use crate::support::edge::Edge;
 use crate::support::origin::{Origin, Seen, stream};
 use crate::support::readings::{get, post, post_text, read};
-use crate::support::until;
+use crate::support::{LIMIT, until};
 
 /// Bytes that are neither text nor JSON.
 fn tensors() -> Vec<u8> {
@@ -82,7 +82,9 @@ async fn a_stream_flows_as_it_comes_and_outlives_the_time_limit() {
     let limit = Duration::from_millis(500);
     let edge = Edge::start(origin.port, &[("INFER_TIMEOUT_MS", "500")]);
     assert_eq!(get(&edge.url("/livez")).await.0, 200);
-    let request = Client::new().post(edge.url("/v1/infer/stream")).header("last-event-id", "7");
+    // A stream held back would be waited for without an end.
+    let client = Client::builder().timeout(LIMIT).build().unwrap();
+    let request = client.post(edge.url("/v1/infer/stream")).header("last-event-id", "7");
     let request = request.header("content-type", "application/json").header("accept", "text/event-stream");
     let mut response = request.body("{}").send().await.unwrap();
     assert_eq!(response.status(), 200);

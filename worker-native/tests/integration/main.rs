@@ -12,13 +12,19 @@
 
 mod support;
 
+mod cache;
 mod documents;
 mod doors;
 mod edge_failures;
 mod edge_routes;
 mod engine;
 mod journey;
+mod metrics;
+mod models_cli;
+mod oip;
 mod queue;
 mod recovery;
+mod rollout;
 mod shift;
 mod starting;
+mod stream;

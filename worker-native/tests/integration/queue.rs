@@ -29,6 +29,7 @@ fn entry(lane: &str) -> Entry {
         model: "m".to_owned(),
         model_version: 1,
         fallback: false,
+        pinned: false,
         decision: DecisionRecord::default(),
         accepted_at: 1,
         deadline_at: None,

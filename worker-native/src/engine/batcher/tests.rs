@@ -44,7 +44,7 @@ impl Runner for Doubler {
 const MAX_BATCH: usize = 4;
 
 fn batcher(max_waiting: usize) -> Batcher {
-    Batcher::new(max_waiting, MAX_BATCH, Arc::new(Stats::new(MAX_BATCH, std::time::Duration::from_micros(10))))
+    Batcher::new(max_waiting, MAX_BATCH, Arc::new(Stats::new(MAX_BATCH, std::time::Duration::from_micros(10), None)))
 }
 
 /// What is sent: some rows of numbers, a text, or a tensor of one of two widths.
@@ -72,7 +72,7 @@ impl Sent {
     }
 
     /// What the runner gives for it alone.
-    fn alone(&self) -> Reply {
+    fn alone(&self) -> Result<Output, RunError> {
         let largest = Arc::default();
         let job = |input| Job { input, deadline: None, queued_at: Instant::now(), reply: oneshot::channel().0 };
         let jobs = [job(self.input())];
@@ -105,7 +105,7 @@ fn check_all(sent: &[Sent], slow: bool) {
             drain_on_runtime(worker).await;
         }
         for (sent, reply) in sent.iter().zip(replies) {
-            assert_eq!(reply.await.unwrap(), sent.alone(), "{sent:?}");
+            assert_eq!(reply.await.unwrap().map(|ran| ran.output), sent.alone(), "{sent:?}");
         }
         assert_eq!(batcher.waiting(), 0);
         assert_eq!(batcher.intake.waiting.bytes.load(Ordering::Relaxed), 0);

@@ -95,3 +95,13 @@ fn shapes_that_cannot_fit_are_faults() {
     assert!(check("a,b\n1,2\n", &pump(), "a=duty,b=duty", "temperature=1", None).unwrap_err().contains("one value"));
     assert!(check("duty,temperature\n1,2\n", &pump(), "", "duty=1", None).unwrap_err().contains("both"));
 }
+
+#[test]
+fn a_text_is_sent_as_it_stands_also_where_it_looks_like_a_number() {
+    let schema = schema(vec![Field { kind: FieldKind::Text, ..field("text", 1) }]);
+    let csv = "review,text\n\"I \"\"love\"\" it, ♥\",x\n42,x\n,x\n";
+    assert_eq!(
+        check(csv, &schema, "review=text", "", None).unwrap(),
+        r#"{"text":"I \"love\" it, ♥"}{"text":"42"}{"text":""}"#
+    );
+}

@@ -1,0 +1,185 @@
+//! One reading's answer: from the cache or a run, with everything that is learned from it.
+//!
+//! Every door and the consumer come through here, so that each answer is counted, may be labelled
+//! later, feeds its rollout and is shadowed in the same way. Which version answers is `routing`'s.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::reading::Input;
+
+use crate::app::App;
+use crate::cache::{CacheStatus, Part};
+use crate::clock::now_ms;
+use crate::engine::{Answer, Card, ModelVersion, PoolError, Prediction, Row, RunFacts};
+use crate::rollout::shadow::Compared;
+use crate::rollout::{Answered, Assignment, Rollout, Run};
+
+/// What is asked of a version.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The version that is to answer.
+    pub version: &'a Arc<ModelVersion>,
+    /// Its part in the rollout.
+    pub assignment: &'a Assignment,
+    /// The model's rollout.
+    pub rollout: &'a Arc<Rollout>,
+    /// The reading.
+    pub input: &'a Input,
+    /// When the answer stops being wanted.
+    pub deadline: Option<Instant>,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// The job's id, for a job.
+    pub job_id: Option<&'a str>,
+    /// Who measured, where told.
+    pub sensor_id: Option<&'a str>,
+}
+
+/// An answer, and how it came about.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The answer.
+    pub answer: Answer,
+    /// What read it: another file may have taken the version's place meanwhile.
+    pub card: Arc<Card>,
+    /// Was it computed for this request?
+    pub cache: CacheStatus,
+}
+
+/// A run that gave no row to keep.
+enum NoRow {
+    Failed(PoolError),
+    // The row of a file that took this version's place: good for an answer, but not under this version's key.
+    Moved(Row),
+}
+
+/// Answers one reading, at the deadline at the latest.
+///
+/// # Errors
+/// [`PoolError`].
+pub async fn answer(app: &App, asked: Asked<'_>) -> Result<Given, PoolError> {
+    let started = Instant::now();
+    let given = within(asked.deadline, answer_unbounded(app, &asked)).await;
+    let metrics = asked.version.metrics();
+    match &given {
+        Ok((given, run)) => {
+            metrics.answered(started.elapsed());
+            learn(app, &asked, given, *run);
+        }
+        Err(error) => {
+            metrics.failed();
+            if matches!(error, PoolError::Failed(_)) {
+                count_run(app, &asked, Run::Failed);
+            }
+        }
+    }
+    given.map(|(given, _)| given)
+}
+
+async fn within<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, PoolError>>,
+) -> Result<T, PoolError> {
+    match deadline {
+        None => work.await,
+        // One that waits for an identical reading's run has a deadline of its own.
+        Some(deadline) => {
+            tokio::time::timeout_at(deadline.into(), work).await.unwrap_or(Err(PoolError::Expired { started: true }))
+        }
+    }
+}
+
+async fn answer_unbounded(app: &App, asked: &Asked<'_>) -> Result<(Given, Option<RunFacts>), PoolError> {
+    let version = asked.version;
+    let read = |values: &[f32], card: &Card| card.read(values, asked.input).map_err(PoolError::Failed);
+    if !app.cache.is_on() {
+        let row = version.row(asked.input.clone(), asked.deadline).await?;
+        let answer = read(&row.values, &row.card)?;
+        return Ok((Given { answer, card: row.card, cache: CacheStatus::Off }, Some(row.run)));
+    }
+    let key = version.key_base().key(&[match asked.input {
+        Input::Features(features) => Part::Features(features),
+        Input::Text(text) => Part::Text(text),
+    }]);
+    let facts = std::sync::OnceLock::new();
+    let run = async {
+        let row = version.row(asked.input.clone(), asked.deadline).await.map_err(NoRow::Failed)?;
+        facts.get_or_init(|| row.run);
+        if !Arc::ptr_eq(&row.card, version.card()) {
+            return Err(NoRow::Moved(row));
+        }
+        // What cannot be read must not be kept.
+        read(&row.values, &row.card).map_err(NoRow::Failed)?;
+        Ok(row.values.into())
+    };
+    let service = Duration::from_micros(version.service_us().unwrap_or_default().into());
+    let (answer, card, cache) = match app.cache.get_or_run(&key, service, run).await {
+        Ok((values, cache)) => (read(&values, version.card())?, Arc::clone(version.card()), cache),
+        Err(NoRow::Moved(row)) => (read(&row.values, &row.card)?, row.card, CacheStatus::Miss),
+        Err(NoRow::Failed(error)) => return Err(error),
+    };
+    Ok((Given { answer, card, cache }, facts.get().copied()))
+}
+
+/// Takes in what an answer teaches: the run for the rollout, the answer for a later label, the shadow beside it.
+fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
+    if let Some(run) = run.filter(|run| run.first) {
+        count_run(app, asked, Run::Ended { ms: millis(run.took) });
+    }
+    let prediction = match &given.answer.prediction {
+        Prediction::Class(class) => Some(Arc::from(class.as_str())),
+        Prediction::Value(_) => None,
+    };
+    let (task, model) = (given.card.task.as_str().into(), given.card.model.as_str().into());
+    let answered = Answered { task, model, assignment: asked.assignment.clone(), prediction };
+    app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
+    if let Some(run) = run {
+        shadow(app, asked, given, run);
+    }
+}
+
+fn count_run(app: &App, asked: &Asked<'_>, run: Run) {
+    let card = asked.version.card();
+    if asked.assignment.arm.as_ref() != crate::rollout::assign::DEFAULT_ARM {
+        app.metrics.canary(&card.task, &card.model, asked.assignment.arm.as_ref() == "canary");
+    }
+    if asked.rollout.ran(asked.assignment, run, now_ms()).is_some() {
+        app.metrics.rollback(&card.task, &card.model);
+    }
+}
+
+/// Runs the model's shadow version beside an answer that was computed for this request.
+fn shadow(app: &App, asked: &Asked<'_>, given: &Given, run: RunFacts) {
+    let key = asked.sensor_id.unwrap_or(asked.request_id);
+    let Some(shadow) = asked.rollout.shadow(key, asked.assignment.version) else { return };
+    let card = &given.card;
+    let Some(version) = app.engine.version(&card.task, &card.model, shadow.version()) else { return };
+    let answered = compared(&given.answer, run);
+    let (metrics, prediction) = (app.metrics.clone(), answered.prediction.clone());
+    shadow.run_beside(asked.request_id, answered, || {
+        let input = asked.input.clone();
+        async move {
+            let card = Arc::clone(version.card());
+            let found = version.row(input.clone(), None).await.and_then(|row| {
+                let answer = row.card.read(&row.values, &input).map_err(PoolError::Failed)?;
+                Ok(compared(&answer, row.run))
+            });
+            let agreed = found.as_ref().ok().map(|found| found.prediction == prediction);
+            metrics.shadow(&card.task, &card.model, agreed);
+            found
+        }
+    });
+}
+
+fn compared(answer: &Answer, run: RunFacts) -> Compared {
+    let score = match answer.prediction {
+        Prediction::Class(_) => answer.anomaly_score.unwrap_or_default(),
+        Prediction::Value(value) => value,
+    };
+    Compared { prediction: answer.prediction.to_string(), score: score.into(), run_ms: millis(run.took) }
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_secs_f64() * 1_000.0
+}

@@ -1,0 +1,108 @@
+//! What a caller may say in the query instead of the body: `model_name`, `model_type`, `model_version`, `strict`.
+
+use std::collections::BTreeSet;
+
+use axum::extract::Query;
+use shared::catalog::ModelType;
+use shared::problem::ErrorCode;
+use shared::reading::{Request, unknown_model};
+
+use super::super::error::ApiError;
+
+/// The query's wishes; what the body says goes before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::http) struct Wanted {
+    model_name: Option<String>,
+    model_type: Option<ModelType>,
+    model_version: Option<u32>,
+    strict: bool,
+}
+
+impl Wanted {
+    /// Reads a query string.
+    pub(in crate::http) fn read(query: Option<&str>) -> Result<Self, ApiError> {
+        let uri: axum::http::Uri =
+            format!("/?{}", query.unwrap_or_default()).parse().map_err(|_| wrong("the query"))?;
+        let Query(pairs): Query<Vec<(String, String)>> =
+            Query::try_from_uri(&uri).map_err(|error| ApiError::new(ErrorCode::InvalidQuery, error.to_string()))?;
+        let mut wanted = Self::default();
+        let mut seen = BTreeSet::new();
+        for (name, value) in &pairs {
+            let good = match name.as_str() {
+                "model_name" => {
+                    wanted.model_name = Some(value.clone());
+                    true
+                }
+                "model_type" => {
+                    wanted.model_type = ModelType::from_name(value);
+                    wanted.model_type.is_some()
+                }
+                "model_version" => {
+                    let number = value.strip_prefix('v').unwrap_or(value);
+                    wanted.model_version = number.parse().ok().filter(|version| *version >= 1);
+                    wanted.model_version.is_some()
+                }
+                "strict" => {
+                    wanted.strict = value == "true";
+                    matches!(value.as_str(), "true" | "false")
+                }
+                _ => false,
+            };
+            if !good || !seen.insert(name) {
+                return Err(wrong(&format!("`{name}={value}`")));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Adds the wishes to a request.
+    pub(in crate::http) fn apply(&self, request: &mut Request<'_>) -> Result<(), ApiError> {
+        if request.model_name.is_none()
+            && let Some(name) = &self.model_name
+        {
+            let model = request.task.model(name).ok_or_else(|| unknown_model(request.task, name))?;
+            let model_type = request.model_type.or(self.model_type);
+            if model_type.is_some() && model.model_type != model_type {
+                return Err(unknown_model(request.task, name).into());
+            }
+            request.model_name = Some(name.clone());
+        }
+        if request.model_type.is_none()
+            && let Some(model_type) = self.model_type
+        {
+            let known = request.task.models.iter().any(|model| model.model_type == Some(model_type));
+            if !known {
+                return Err(unknown_model(request.task, model_type.name()).into());
+            }
+            request.model_type = Some(model_type);
+        }
+        request.model_version = request.model_version.or(self.model_version);
+        request.strict |= self.strict;
+        Ok(())
+    }
+}
+
+fn wrong(what: &str) -> ApiError {
+    let detail = format!(
+        "cannot use {what}; there are: model_name, model_type (sklearn, onnx), model_version (from 1), strict (true, false)"
+    );
+    ApiError::new(ErrorCode::InvalidQuery, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_are_read_and_others_refused() {
+        let wanted = Wanted::read(Some("model_name=fast&model_version=v2&strict=true&model_type=sklearn")).unwrap();
+        assert_eq!((wanted.model_name.as_deref(), wanted.model_version), (Some("fast"), Some(2)));
+        assert_eq!((wanted.strict, wanted.model_type), (true, Some(ModelType::Sklearn)));
+        assert_eq!(Wanted::read(None).unwrap(), Wanted::default());
+        for query in
+            ["model_version=0", "strict=maybe", "model_type=torch", "modelname=fast", "model_version=1&model_version=2"]
+        {
+            assert_eq!(Wanted::read(Some(query)).unwrap_err().code, ErrorCode::InvalidQuery, "{query}");
+        }
+    }
+}
