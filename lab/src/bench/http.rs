@@ -24,8 +24,15 @@ const TASK: &str = "pump-anomaly";
 const MODEL: &str = "autoencoder";
 const CONNECTIONS: usize = 32;
 const JSON: &str = "Content-Type: application/json\r\n";
-const QUIET: [(&str, &str); 2] = [("ROUTING_POLICY", "always-accurate"), ("LOG_LEVEL", "warn")];
-const TALKING: [(&str, &str); 2] = [("ROUTING_POLICY", "always-accurate"), ("LOG_LEVEL", "info")];
+/// Rows for the cache: so few that all are kept.
+const KEPT: usize = 1_000;
+// Without the cache: rows that come round again would be answered from it.
+const QUIET: [(&str, &str); 3] =
+    [("ROUTING_POLICY", "always-accurate"), ("LOG_LEVEL", "warn"), ("CACHE_BACKEND", "off")];
+const TALKING: [(&str, &str); 3] =
+    [("ROUTING_POLICY", "always-accurate"), ("LOG_LEVEL", "info"), ("CACHE_BACKEND", "off")];
+const CACHING: [(&str, &str); 3] =
+    [("ROUTING_POLICY", "always-accurate"), ("LOG_LEVEL", "warn"), ("CACHE_BACKEND", "memory")];
 
 /// Something to load, and what was seen of it.
 struct Door {
@@ -36,9 +43,9 @@ struct Door {
 }
 
 impl Door {
-    fn new(name: &str, port: u16, path: &str, rows: &Rows) -> anyhow::Result<Self> {
-        let request = |index| post(port, path, JSON, peers::reading(rows, index).as_bytes());
-        let requests = Requests::write((0..COUNT).map(request))?;
+    fn new(name: &str, port: u16, rows: &Rows, count: usize) -> anyhow::Result<Self> {
+        let request = |index| post(port, "/predict", JSON, peers::reading(rows, index).as_bytes());
+        let requests = Requests::write((0..count).map(request))?;
         Ok(Self { name: name.to_owned(), port, requests, seen: vec![] })
     }
 
@@ -82,7 +89,7 @@ pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
     let rows = Rows::of_task(&rows::schema(&args.models.join(TASK))?, 3);
     let redis = Redis::start(args)?;
     let service = Service::start(args, &redis, &args.models, &QUIET, Stdio::null())?;
-    let mut ours = Door::new("POST /predict", service.port, "/predict", &rows)?;
+    let mut ours = Door::new("POST /predict", service.port, &rows, COUNT)?;
     let answer = ask(service.port, &ours.requests.first)?;
     anyhow::ensure!(answer.contains(MODEL), "the service does not answer by {MODEL}: {answer}");
     own_doors(args, &redis, &service, &mut ours, &rows, &mut section)?;
@@ -123,12 +130,14 @@ fn own_doors(
 ) -> anyhow::Result<()> {
     let log = tempfile::NamedTempFile::new()?;
     let talking = Service::start(args, redis, &args.models, &TALKING, log.reopen()?.into())?;
+    let caching = Service::start(args, redis, &args.models, &CACHING, Stdio::null())?;
     let port = free_port()?;
     let mut command = Command::new(std::env::current_exe()?);
     let mut bare = Server::start("the bare handler", command.args(["bench", "floor", "--port", &port.to_string()]))?;
     let mut doors = vec![
-        Door::new("bare axum handler, same JSON", port, "/predict", rows)?,
-        Door::new("POST /predict, a log line each", talking.port, "/predict", rows)?,
+        Door::new("bare axum handler, same JSON", port, rows, COUNT)?,
+        Door::new("POST /predict, a log line each", talking.port, rows, COUNT)?,
+        Door::new(&format!("POST /predict, {KEPT} readings from the cache"), caching.port, rows, KEPT)?,
     ];
     bare.answers(port, &doors[0].requests.first, Instant::now(), Duration::from_secs(10))?;
     match tensor_door(service, rows) {
