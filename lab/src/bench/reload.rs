@@ -28,7 +28,7 @@ const MODEL: &str = "autoencoder";
 const CONNECTIONS: usize = 32;
 /// Requests before the first look at the memory: the service keeps the last 100,000 answers for labels that come
 /// later (`worker_native::rollout::ledger`), and grows until it has that many.
-const WARMING: u64 = 150_000;
+const WARMING: u64 = 250_000;
 const LIMIT: Duration = Duration::from_secs(30);
 /// The log's lines about the repository, and no other.
 const SETTINGS: [(&str, &str); 4] = [
