@@ -61,7 +61,7 @@ pub fn router(app: App) -> Router {
     routes
         .fallback(async || ApiError::new(ErrorCode::NotFound, "no such path; `GET /` lists what there is"))
         .method_not_allowed_fallback(async || {
-            ApiError::new(ErrorCode::MethodNotAllowed, "this path takes other methods, see the Allow header")
+            ApiError::new(ErrorCode::MethodNotAllowed, "this path takes other methods; the Allow header names them")
         })
         .layer(axum::middleware::from_fn_with_state(app.clone(), rim::rim))
         .with_state(app)

@@ -82,6 +82,11 @@ impl Spec {
         }
     }
 
+    /// Is the file whole, and the one that `model.toml` speaks of?
+    pub(super) fn check_file(&self) -> Result<(), String> {
+        read_checked(&self.file, &self.facts.sha256).map(drop)
+    }
+
     /// `task.model v1`, for people.
     pub(super) fn label(&self) -> String {
         format!("{}.{} v{}", self.task, self.model, self.version)

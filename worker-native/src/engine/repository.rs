@@ -170,7 +170,13 @@ pub struct VersionFacts {
     pub accuracy: Option<f32>,
     /// SHA-256 of the file, in hex.
     pub sha256: String,
+    #[serde(flatten)]
+    rest: toml::Table,
 }
+
+/// What a version's record may say besides, for people.
+const FOR_PEOPLE: [&str; 9] =
+    ["samples", "evaluation", "trained_with", "data", "seed", "command", "regimes", "loss", "notes"];
 
 impl ModelFolder {
     /// The file of a version.
@@ -205,7 +211,11 @@ impl Repository {
             }
         };
         repository.readable = true;
-        for folder in folders.iter().filter(|folder| folder.join("task.toml").is_file()) {
+        for folder in &folders {
+            if !folder.join("task.toml").is_file() {
+                repository.faults.extend(forgotten(folder));
+                continue;
+            }
             if let Some(task) = task::read(folder, &mut repository.faults) {
                 repository.tasks.push(task);
             }
@@ -215,6 +225,15 @@ impl Repository {
         }
         repository
     }
+}
+
+/// A folder that looks like a task and has no `task.toml`.
+fn forgotten(folder: &Path) -> Option<String> {
+    let models = folders(folder).ok()?;
+    models
+        .iter()
+        .any(|model| model.join("model.toml").is_file())
+        .then(|| format!("{}: it has models and no task.toml", folder.display()))
 }
 
 fn folders(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -265,12 +284,24 @@ fn read_model(dir: &Path, kind: &Kind, tiers: &[String]) -> Result<ModelFolder, 
             faults.push(at(format!("{key} must be from 1 to {most}")));
         }
     }
+    for folder in folders(dir).unwrap_or_default() {
+        let name = folder_name(&folder);
+        if folder.join("model.onnx").is_file() && !model.raw_versions.contains_key(name) {
+            faults.push(at(format!("folder {name}/ has a model.onnx and no [versions.{name}]")));
+        }
+    }
     for (name, facts) in std::mem::take(&mut model.raw_versions) {
+        for key in facts.rest.keys().filter(|key| !FOR_PEOPLE.contains(&key.as_str())) {
+            let known = FOR_PEOPLE.join(", ");
+            faults.push(at(format!("versions.{name}: `{key}` is not known; known are accuracy, sha256, {known}")));
+        }
         if facts.accuracy.is_some_and(|accuracy| !(0.0..=1.0).contains(&accuracy)) {
             faults.push(at(format!("versions.{name}: accuracy must be from 0 to 1")));
         }
         match name.parse::<u32>() {
-            Ok(version) if version >= 1 => drop(model.versions.insert(version, facts)),
+            Ok(version) if version >= 1 => {
+                drop(model.versions.insert(version, VersionFacts { rest: toml::Table::new(), ..facts }))
+            }
             Ok(_) | Err(_) => faults.push(at(format!("versions.{name}: a version is a whole number from 1"))),
         }
     }

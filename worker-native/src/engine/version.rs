@@ -248,7 +248,20 @@ impl ModelVersion {
         if self.is_dead() {
             self.unload(false, "its workers do not come back");
         }
-        if self.slot.pool.load().is_some() { Ok(()) } else { self.load_alone(alone).await }
+        if self.slot.pool.load().is_none() {
+            return self.load_alone(alone).await;
+        }
+        self.check_file().await
+    }
+
+    /// Is the file still the one that `model.toml` speaks of? It goes on serving either way: the next start would not.
+    async fn check_file(&self) -> Result<(), String> {
+        let (loader, spec) = (Arc::clone(&self.loader), self.spec.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            let fault = spec.check_file().err();
+            fault.map(|fault| loader.without_dir(&format!("{}: {fault}; what is loaded goes on serving", spec.label())))
+        });
+        checked.await.map_err(|error| error.to_string())?.map_or(Ok(()), Err)
     }
 
     /// Loads on a thread of its own, to the end: a caller whose deadline is shorter than the load leaves it loaded for

@@ -55,7 +55,7 @@ pub(super) async fn change(
         Change::Resume(true) => model.rollout.resume(now_ms()),
         Change::Resume(false) => Err("`resume` must be true".to_owned()),
     };
-    done.map_err(|fault| wrong(&fault))?;
+    done.map_err(|fault| ApiError::new(ErrorCode::InvalidReading, fault))?;
     tracing::warn!(model = model.folder.name, body = %String::from_utf8_lossy(&bytes), "an operator changed a rollout");
     // It holds here at once; where Redis is away the others hear of it when it is back.
     if let Err(error) = feed::refresh(&app).await {

@@ -297,7 +297,7 @@ impl Rollout {
     /// change of the traffic over time would look like a difference between the versions (Simpson's paradox).
     ///
     /// # Errors
-    /// The model has no canary, or the percent is not from 0 to 100.
+    /// The model has no canary, it is rolled back, or the percent is not from 0 to 100.
     pub fn set_percent(&self, percent: f64, now_ms: u64) -> Result<(), String> {
         if !self.is_canary {
             return Err(format!(
@@ -310,7 +310,10 @@ impl Rollout {
         }
         let mut all = self.locked();
         let state = self.state();
-        let state = SharedState::new(later(&state, now_ms), Some(percent), state.rolled_back);
+        if state.rolled_back.is_some() {
+            return Err("the plan is rolled back: resume it first".to_owned());
+        }
+        let state = SharedState::new(later(&state, now_ms), Some(percent), None);
         self.put_in_force(&mut all, state);
         Ok(())
     }

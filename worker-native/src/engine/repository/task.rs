@@ -132,6 +132,9 @@ fn unknown_inside(table: &toml::Table) -> Vec<String> {
         .collect()
 }
 
+/// Every kind of task.
+const KINDS: [&str; 6] = ["anomaly", "classification", "regression", FORECAST, GENERATION, TENSOR];
+
 /// What the tasks that take no readings say.
 #[derive(Debug, Deserialize)]
 struct Plain {
@@ -156,6 +159,10 @@ pub(super) fn read(dir: &Path, faults: &mut Vec<String>) -> Option<TaskFolder> {
     faults.extend(unknown.map(|key| at(&format!("`{key}` is not known; known are {}", TASK_KEYS.join(", ")))));
     faults.extend(unknown_inside(&table).iter().map(|fault| at(fault)));
     let kind = table.get("kind").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+    if !KINDS.contains(&kind.as_str()) {
+        faults.push(at(&format!("kind {kind:?} is not known; known are {}", KINDS.join(", "))));
+        return None;
+    }
     let task = match kind.as_str() {
         FORECAST | GENERATION | TENSOR => table.try_into().map(|plain| native(&kind, plain)),
         _ => table.try_into().map(|schema| Ok(reading(schema))),
@@ -190,7 +197,7 @@ pub(super) fn read(dir: &Path, faults: &mut Vec<String>) -> Option<TaskFolder> {
             faults.push(at(&format!("tier {tier:?} is served by {serving} models; exactly one must name it")));
         }
     }
-    if sound && task.models.is_empty() {
+    if all_read && task.models.is_empty() {
         faults.push(at("it has no model that can be served"));
     }
     (sound && !task.models.is_empty()).then_some(task)

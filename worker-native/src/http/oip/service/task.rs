@@ -168,7 +168,11 @@ impl Version for Routed {
         .boxed()
     }
 
+    /// The sum of what its models did, whoever asked them.
     fn stats(&self) -> Stats {
-        Stats::default()
+        let index = self.app.engine.index();
+        let models = index.tasks.get(&self.task).into_iter().flat_map(|task| task.models.values());
+        let versions = models.flat_map(|model| model.versions.values());
+        versions.fold(Stats::default(), |sum, version| sum.plus(super::stats_of(version)))
     }
 }
