@@ -94,7 +94,7 @@ fn is_oip_model(path: &str) -> bool {
 fn is_for_operators(path: &str) -> bool {
     let model = path.strip_prefix("/models/").or_else(|| path.strip_prefix("/v2/repository/models/"));
     matches!(path, "/pool/stats" | "/info" | "/metrics")
-        || model.is_some_and(|rest| rest.ends_with("/load") || rest.ends_with("/unload"))
+        || model.is_some_and(|rest| ["/load", "/unload", "/rollout"].iter().any(|end| rest.ends_with(end)))
 }
 
 /// Why a request has no route: the path has other methods, is not for everybody, or is none.

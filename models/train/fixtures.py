@@ -62,7 +62,7 @@ def main() -> None:
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     data = Data()
-    for write in (_classifiers, _regressors, _detectors, _autoencoder, _arithmetic):
+    for write in (_classifiers, _regressors, _detectors, _autoencoder, _arithmetic, _looping):
         write(out, data)
 
 
@@ -165,6 +165,48 @@ def _arithmetic(out: Path, data: Data) -> None:
         if any((one != two).any() for one, two in zip(found, answers.values(), strict=True)):
             raise SystemExit(f"{name}: wrong answer")
         print(f"{name}: {len(content)} bytes, {len(nodes)} nodes")
+
+
+def _looping(out: Path, _: Data) -> None:
+    """Gives back its input after as many turns of a loop as the largest number in it says: a run of any length."""
+    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Add", ["sum", "one"], ["next_sum"]),
+        ],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next_sum", TensorProto.FLOAT, []),
+        ],
+        [one],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Cast", ["largest"], ["turns"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["turns", "always", "zero"], ["sum"], body=body),
+        helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]
+    constants = [
+        helper.make_tensor("always", TensorProto.BOOL, [], [True]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+    ]
+    source = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1])]
+    answer = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])]
+    graph = helper.make_graph(nodes, "looping", source, answer, constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=IR_VERSION)
+    given = np.array([[0.0], [3.0], [0.5]], np.float32)
+    content = _write(out, "looping", proto, {"output": "y", "inputs": given.tolist(), "outputs": given.tolist()})
+    if (ort.InferenceSession(content).run(["y"], {"x": given})[0] != given).any():
+        raise SystemExit("looping: wrong answer")
+    print(f"looping: {len(content)} bytes, {len(nodes)} nodes")
 
 
 def _as_text(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

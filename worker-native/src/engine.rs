@@ -52,6 +52,8 @@ pub struct Engine {
     // Two rescans at once would load the same versions twice.
     reloading: tokio::sync::Mutex<()>,
     changes: tokio::sync::watch::Sender<u64>,
+    // The repository's files just before it was read for the first time.
+    seen: watch::Seen,
 }
 
 /// How long a closing engine waits before it wakes its workers again.
@@ -82,16 +84,25 @@ impl Engine {
     /// [`EngineError`] when nothing is left, or the runtime cannot be used.
     pub async fn load(config: &ModelsConfig, tasks: &TaskTracker) -> Result<Self, EngineError> {
         let (library, dir) = (config.onnxruntime.clone(), config.dir.clone());
-        let opened = tokio::task::spawn_blocking(move || (Runtime::open(library.as_deref()), Repository::read(&dir)));
-        let (runtime, repository) = opened.await.map_err(|error| EngineError::Runtime(error.to_string()))?;
+        // Looked at before it is read: what is dropped in while the models load is then found by the first poll.
+        let opened = tokio::task::spawn_blocking(move || {
+            (Runtime::open(library.as_deref()), watch::look_now(&dir), Repository::read(&dir))
+        });
+        let (runtime, seen, repository) = opened.await.map_err(|error| EngineError::Runtime(error.to_string()))?;
         let runtime = runtime.map_err(EngineError::Runtime)?;
-        let loader =
-            Arc::new(Loader { config: config.clone(), runtime, tasks: tasks.clone(), metrics: Metrics::new() });
+        let loader = Arc::new(Loader {
+            config: config.clone(),
+            runtime,
+            tasks: tasks.clone(),
+            metrics: Metrics::new(),
+            pools: Default::default(),
+        });
         let engine = Self {
             index: ArcSwap::from_pointee(Index::empty()),
             loader,
             reloading: tokio::sync::Mutex::default(),
             changes: tokio::sync::watch::Sender::new(0),
+            seen,
         };
         engine.take_in(repository).await;
         let index = engine.index();

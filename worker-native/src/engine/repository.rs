@@ -25,6 +25,8 @@ pub struct Repository {
     pub tasks: Vec<TaskFolder>,
     /// Every fault, each with its file and key; what it concerns is left out.
     pub faults: Vec<String>,
+    /// Could its folder be read at all?
+    pub readable: bool,
 }
 
 /// One model: `model.toml`.
@@ -202,6 +204,7 @@ impl Repository {
                 return repository;
             }
         };
+        repository.readable = true;
         for folder in folders.iter().filter(|folder| folder.join("task.toml").is_file()) {
             if let Some(task) = task::read(folder, &mut repository.faults) {
                 repository.tasks.push(task);

@@ -2,6 +2,7 @@
 
 pub(crate) mod edge;
 pub(crate) mod events;
+pub(crate) mod models;
 pub(crate) mod native;
 pub(crate) mod origin;
 pub(crate) mod proxy;

@@ -160,7 +160,7 @@ impl Making {
     /// Loads the model where it is not loaded, so that a stream begins only where it can go on.
     pub(in crate::http) async fn ready(&mut self) -> Result<(), ApiError> {
         let acquired = tokio::time::timeout_at(self.deadline.into(), self.version.acquire()).await;
-        let acquired = acquired.unwrap_or(Err(PoolError::Expired { started: false }));
+        let acquired = acquired.unwrap_or(Err(PoolError::Expired { run: None }));
         acquired.map(drop).map_err(|error| self.fail(error))
     }
 

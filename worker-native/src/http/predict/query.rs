@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::extract::Query;
-use shared::catalog::ModelType;
+use shared::catalog::{CatalogModel, ModelType};
 use shared::problem::ErrorCode;
 use shared::reading::{Request, unknown_model};
 
@@ -61,8 +61,7 @@ impl Wanted {
             && let Some(name) = &self.model_name
         {
             let model = request.task.model(name).ok_or_else(|| unknown_model(request.task, name))?;
-            let model_type = request.model_type.or(self.model_type);
-            if model_type.is_some() && model.model_type != model_type {
+            if request.model_type.is_some() && model.model_type != request.model_type {
                 return Err(unknown_model(request.task, name).into());
             }
             request.model_name = Some(name.clone());
@@ -70,9 +69,14 @@ impl Wanted {
         if request.model_type.is_none()
             && let Some(model_type) = self.model_type
         {
-            let known = request.task.models.iter().any(|model| model.model_type == Some(model_type));
-            if !known {
-                return Err(unknown_model(request.task, model_type.name()).into());
+            let fits = |model: &&CatalogModel| model.model_type == Some(model_type);
+            let known = match &request.model_name {
+                Some(name) => request.task.model(name).filter(fits),
+                None => request.task.models.iter().find(fits),
+            };
+            if known.is_none() {
+                let name = request.model_name.as_deref().unwrap_or(model_type.name());
+                return Err(unknown_model(request.task, name).into());
             }
             request.model_type = Some(model_type);
         }

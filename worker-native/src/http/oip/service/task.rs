@@ -105,6 +105,9 @@ impl Routed {
         let task = self.task()?;
         let invalid = |text: String| PoolError::Invalid(text);
         let [tensor] = tensors.try_into().map_err(|_| invalid("one input is wanted".to_owned()))?;
+        if tensor.rows() > MOST_ROWS {
+            return Err(invalid(format!("{} rows were sent, at most {MOST_ROWS} are taken", tensor.rows())));
+        }
         let width = task.schema.width();
         let rows = match tensor.data {
             Data::Fp32(values) if width > 0 => {
