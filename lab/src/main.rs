@@ -1,8 +1,9 @@
-//! `lab`: what the routing policies do, computed with the functions that serve.
+//! `lab`: what the parts of Infer Router do, shown and measured with the functions that serve.
 //!
 //! Owns experiments only; no policy lives here. It draws the decision table of a policy over
-//! backlog and accuracy.
+//! backlog and accuracy, and measures the engine beside what it is built on and what it replaces.
 
+mod bench;
 mod table;
 
 use std::io::{self, Write};
@@ -10,7 +11,7 @@ use std::io::{self, Write};
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "lab", about = "Experiments on Infer Router's routing policies", version)]
+#[command(name = "lab", about = "Experiments on Infer Router: routing policies and benchmarks", version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -22,11 +23,22 @@ enum Command {
     ///
     /// Example: `lab table --policy adaptive --threshold 5 --fast-accuracy 0.81`
     Table(table::TableArgs),
+    /// Measure; `script/bench` sets everything up and calls this.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
-fn main() -> io::Result<()> {
-    let Cli { command: Command::Table(args) } = Cli::parse();
-    let text = if args.json { table::json(&args) } else { table::text(&args) };
+fn main() -> anyhow::Result<()> {
+    let text = match Cli::parse().command {
+        Command::Table(args) if args.json => table::json(&args),
+        Command::Table(args) => table::text(&args),
+        Command::Bench(bench) => return bench::run(bench),
+    };
+    Ok(print(&text)?)
+}
+
+/// Prints to whoever reads standard output.
+fn print(text: &str) -> io::Result<()> {
     match writeln!(io::stdout().lock(), "{text}") {
         // A reader such as `head` that has seen enough is no failure.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

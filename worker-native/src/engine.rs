@@ -7,6 +7,8 @@
 pub mod answer;
 mod backend;
 mod batcher;
+#[doc(hidden)]
+pub mod bench;
 mod explain;
 pub mod index;
 mod lanes;

@@ -23,7 +23,7 @@ pub(super) use providers::Provider;
 /// The process's ONNX Runtime; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Runtime {
-    env: Environment,
+    pub(super) env: Environment,
 }
 
 // The library allows one environment a process, also after the first is gone: it is kept for the next engine.

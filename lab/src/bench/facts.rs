@@ -1,0 +1,132 @@
+//! The machine and its processes, as Linux's /proc tells of them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// What a figure is worth depends on this.
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    commit: String,
+    quick: bool,
+    cores: usize,
+    processor: String,
+    memory_gib: u64,
+    kernel: String,
+    load_before: String,
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// Cores that this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Processes that wait to run, over 1, 5 and 15 minutes.
+pub(crate) fn load_average() -> String {
+    read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// The number behind a label such as `VmRSS:`; in kB where the file says so.
+fn labelled(text: &str, label: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(label))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+impl Machine {
+    pub(crate) fn read(commit: &str, quick: bool) -> Self {
+        let processors = read("/proc/cpuinfo");
+        let name = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        Self {
+            commit: commit.to_owned(),
+            quick,
+            cores: cores(),
+            processor: name.map_or("unknown", |(_, name)| name).to_owned(),
+            memory_gib: labelled(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) >> 20,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            load_before: load_average(),
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let quick = if self.quick { " --quick: these figures show that it runs, and are worth little." } else { "" };
+        format!(
+            "Commit {}, {} cores of {}, {} GiB, Linux {}, load average before {}.{quick}",
+            self.commit, self.cores, self.processor, self.memory_gib, self.kernel, self.load_before
+        )
+    }
+}
+
+/// Memory of one process, in KiB.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Memory {
+    /// All that is resident.
+    pub(crate) rss: u64,
+    /// Of it, what belongs to no file: heap and stacks.
+    pub(crate) anonymous: u64,
+}
+
+/// Memory of a process; none where it is gone.
+pub(crate) fn memory(pid: u32) -> Option<Memory> {
+    let status = read(&format!("/proc/{pid}/status"));
+    Some(Memory { rss: labelled(&status, "VmRSS:")?, anonymous: labelled(&status, "RssAnon:").unwrap_or(0) })
+}
+
+/// Resident KiB of many processes, pages that they share counted once (PSS).
+pub(crate) fn proportional(pids: &[u32]) -> u64 {
+    pids.iter().filter_map(|pid| labelled(&read(&format!("/proc/{pid}/smaps_rollup")), "Pss:")).sum()
+}
+
+/// A process and everything it has started that still runs, each with its start in clock ticks, which tells it from
+/// a later one of the same number.
+pub(crate) fn family(root: u32) -> Vec<(u32, u64)> {
+    let mut parents = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        if let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+            && let Some((parent, start)) = parent_and_start(&read(&format!("/proc/{pid}/stat")))
+        {
+            parents.insert(pid, (parent, start));
+        }
+    }
+    let is_of_it = |pid: u32| {
+        let line = std::iter::successors(Some(pid), |pid| parents.get(pid).map(|(parent, _)| *parent));
+        line.take(64).any(|ancestor| ancestor == root)
+    };
+    parents.iter().filter(|(pid, _)| is_of_it(**pid)).map(|(pid, (_, start))| (*pid, *start)).collect()
+}
+
+/// Is it still the same process?
+pub(crate) fn still_runs((pid, start): (u32, u64)) -> bool {
+    let stat = read(&format!("/proc/{pid}/stat"));
+    parent_and_start(&stat).is_some_and(|(_, now)| now == start) && !stat.contains(") Z ")
+}
+
+/// Fields 4 and 22 of proc_pid_stat(5); the name in field 2 may hold blanks and brackets.
+fn parent_and_start(stat: &str) -> Option<(u32, u64)> {
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some((fields.nth(1)?.parse().ok()?, fields.nth(17)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_fields_are_found() {
+        assert_eq!(labelled("VmPeak: 5 kB\nVmRSS:\t  123 kB\n", "VmRSS:"), Some(123));
+        let stat = "42 (a) b) S 7 1 1 0 -1 4194304 1 0 0 0 2 3 0 0 20 0 4 0 5555 1000 50";
+        assert_eq!(parent_and_start(stat), Some((7, 5555)));
+    }
+
+    #[test]
+    fn a_process_is_of_its_own_family() {
+        let own = std::process::id();
+        let found = family(own);
+        let own = found.iter().find(|(pid, _)| *pid == own).copied().unwrap();
+        assert!(still_runs(own));
+        assert!(!still_runs((own.0, own.1 + 1)));
+    }
+}
