@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
-use shared::catalog::ModelType;
 use shared::reading::Input;
 use shared::schema::{ANOMALY_LABELS, Field};
 
@@ -22,8 +21,6 @@ pub struct Card {
     pub version: u32,
     /// The tier the model serves.
     pub tier: Option<String>,
-    /// What the model was made with.
-    pub model_type: Option<ModelType>,
     /// Accuracy on held-out data, from the training report.
     pub training_accuracy: Option<f32>,
     /// SHA-256 of the model's file, in hex.
@@ -200,7 +197,6 @@ mod tests {
             model: "m".to_owned(),
             version: 1,
             tier: None,
-            model_type: None,
             training_accuracy: None,
             sha256: String::new(),
             output: Some(output),

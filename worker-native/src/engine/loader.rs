@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use shared::catalog::ModelType;
 use tokio_util::task::TaskTracker;
 
 use super::answer::Card;
@@ -17,7 +16,7 @@ use super::batcher::{Batcher, run_rows};
 use super::explain::Profile;
 use super::native::{NativeTrees, TreeRunner};
 use super::pool::{Pool, WarmUp};
-use super::repository::{BackendChoice, Kind, ModelFolder, Output, TaskFolder, VersionFacts};
+use super::repository::{BackendChoice, Kind, Meaning, ModelFolder, TaskFolder, VersionFacts};
 use super::runtime::{Columns, OrtBackend, Provider, Runtime, SessionOptions, Source, check_reading_input};
 use super::stats::Stats;
 use super::tensor::{DataType, Signature};
@@ -44,8 +43,7 @@ pub(super) struct Spec {
     pub(super) model: String,
     pub(super) version: u32,
     tier: Option<String>,
-    model_type: Option<ModelType>,
-    output: Option<Output>,
+    output: Option<Meaning>,
     backend: BackendChoice,
     provider: Provider,
     sessions: Option<usize>,
@@ -68,7 +66,6 @@ impl Spec {
             model: model.name.clone(),
             version,
             tier: model.tier.clone(),
-            model_type: model.model_type,
             output: model.output.clone(),
             backend: model.backend,
             provider: model.provider,
@@ -110,7 +107,6 @@ impl Spec {
             model: self.model.clone(),
             version: self.version,
             tier: self.tier.clone(),
-            model_type: self.model_type,
             training_accuracy: self.facts.accuracy,
             sha256: self.facts.sha256.clone(),
             output: self.output.clone(),
@@ -126,8 +122,8 @@ impl Spec {
     /// Numbers of a row before the contributions.
     fn columns(&self) -> usize {
         match (&self.output, &self.kind) {
-            (Some(Output::Probabilities { .. }), Kind::Reading(schema)) => schema.classes.len(),
-            (Some(Output::Logits { .. }), Kind::Generation(generation)) => generation.alphabet.len(),
+            (Some(Meaning::Probabilities { .. }), Kind::Reading(schema)) => schema.classes.len(),
+            (Some(Meaning::Logits { .. }), Kind::Generation(generation)) => generation.alphabet.len(),
             (Some(_), _) => 1,
             (None, _) => 0,
         }

@@ -127,9 +127,6 @@ pub enum Meaning {
     },
 }
 
-// `loader` is the last to use the former name.
-pub(super) use Meaning as Output;
-
 impl Meaning {
     /// The tensor's name.
     #[must_use]

@@ -12,7 +12,6 @@ use shared::problem::ErrorCode;
 use super::error::ApiError;
 use crate::app::App;
 use crate::engine::index::{Model, NotFound, Task};
-use crate::engine::repository::Kind;
 use crate::engine::{LoadError, ModelVersion};
 
 pub(super) async fn list(State(app): State<App>) -> Response {
@@ -29,7 +28,7 @@ fn model_view(task: &Task, model: &Model) -> Value {
     let folder = &model.folder;
     json!({
         "name": folder.name, "task": task.folder.name, "public_name": format!("{}.{}", task.folder.name, folder.name),
-        "description": folder.description, "kind": kind_name(&task.folder.kind), "tier": folder.tier,
+        "description": folder.description, "kind": task.folder.kind.name(), "tier": folder.tier,
         "type": folder.model_type, "default_version": model.default_version, "versions": versions,
         "rollout": rollout_view(model),
     })
@@ -60,19 +59,6 @@ fn version_view(version: &ModelVersion) -> Value {
         "sha256": card.sha256, "tensors": tensors, "service_us": version.service_us(),
         "warm_up": pool.as_ref().map(|pool| pool.warm_up),
     })
-}
-
-const fn kind_name(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::Reading(schema) => match schema.kind {
-            shared::schema::TaskKind::Anomaly => "anomaly",
-            shared::schema::TaskKind::Classification => "classification",
-            shared::schema::TaskKind::Regression => "regression",
-        },
-        Kind::Forecast(_) => "forecast",
-        Kind::Generation(_) => "generation",
-        Kind::Tensor => "tensor",
-    }
 }
 
 pub(super) async fn load(
