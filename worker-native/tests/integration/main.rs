@@ -19,6 +19,7 @@ mod doors;
 mod edge_failures;
 mod edge_routes;
 mod engine;
+mod exports;
 mod journey;
 mod metrics;
 mod models_cli;

@@ -98,7 +98,8 @@ fn check_len(name: &str, len: usize, count: usize, width: usize) -> Result<(), R
         return Ok(());
     }
     Err(RunError::Failed(format!(
-        "the output `{name}` has {len} numbers for {count} rows, {width} a row were promised: its first axis is not the batch"
+        "the output `{name}` has {len} numbers for {count} rows, {width} a row were promised: the task wants something else, \
+         or an exporter's Reshape with a fixed shape mixed the rows up (`infer-router models optimize` repairs what it knows)"
     )))
 }
 
