@@ -110,6 +110,17 @@ async fn a_dropped_in_version_serves_and_a_broken_change_leaves_the_old_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_not_in_the_build_is_refused_aloud() {
+    let copy = Copy::new();
+    copy.edit("lof", "type = \"sklearn\"", "type = \"sklearn\"\nprovider = \"openvino\"");
+    let (engine, tasks) = engine(&copy, &[]).await;
+    let faults = engine.index().faults.join("\n");
+    assert!(faults.contains("pump-anomaly.lof v1") && faults.contains("openvino"), "{faults}");
+    assert!(engine.version("pump-anomaly", "lof", 1).is_none(), "never silently on the processor");
+    engine.shut_down(&tasks).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lazy_model_is_loaded_once_by_many_and_leaves_when_unused() {
     let copy = Copy::new();
     let (engine, tasks) = engine(&copy, &[("LOAD_ALL_MODELS", "false"), ("MODEL_IDLE_SECONDS", "1")]).await;
