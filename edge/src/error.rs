@@ -35,7 +35,7 @@ impl Failure {
 
     /// A path that only the native service has.
     pub(crate) fn for_operators() -> Self {
-        let detail = "not through the edge: loading, unloading and pools are at the native service's own port";
+        let detail = "not through the edge: this path is for operators, at the native service's own port";
         Self::new(ErrorCode::NotFound, detail)
     }
 

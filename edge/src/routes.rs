@@ -56,7 +56,7 @@ fn asked(path: &str) -> Option<Route> {
         "/health" => Some(Route::Health),
         // Not passed on: whether this process lives does not hang on another one.
         "/livez" => Some(Route::Live),
-        "/readyz" | "/results" | "/v1/snapshot" | "/v1/catalog" | "/models" | "/info" | "/v2" | "/v2/health/live"
+        "/readyz" | "/results" | "/v1/snapshot" | "/v1/catalog" | "/models" | "/v2" | "/v2/health/live"
         | "/v2/health/ready" => Some(Route::Pass(Wait::Short)),
         _ if is_job(path) || is_oip_model(path) => Some(Route::Pass(Wait::Short)),
         _ => None,
@@ -93,7 +93,8 @@ fn is_oip_model(path: &str) -> bool {
 /// What changes the native service, or shows its inside. Anybody may reach the edge, so none of it goes through.
 fn is_for_operators(path: &str) -> bool {
     let model = path.strip_prefix("/models/").or_else(|| path.strip_prefix("/v2/repository/models/"));
-    path == "/pool/stats" || model.is_some_and(|rest| rest.ends_with("/load") || rest.ends_with("/unload"))
+    matches!(path, "/pool/stats" | "/info" | "/metrics")
+        || model.is_some_and(|rest| ["/load", "/unload", "/rollout"].iter().any(|end| rest.ends_with(end)))
 }
 
 /// Why a request has no route: the path has other methods, is not for everybody, or is none.
@@ -209,8 +210,7 @@ mod tests {
         for path in ["/predict/batch", "/v1/infer", "/v1/infer/stream", "/v2/models/t.m/infer"] {
             assert_eq!(route(&POST, path), Some(Route::Pass(Wait::Long)), "{path}");
         }
-        for path in ["/v1/jobs/0f-1", "/models", "/info", "/v2", "/v2/health/ready", "/v2/models/t.m/versions/3/stats"]
-        {
+        for path in ["/v1/jobs/0f-1", "/models", "/v2", "/v2/health/ready", "/v2/models/t.m/versions/3/stats"] {
             assert_eq!(route(&GET, path), Some(Route::Pass(Wait::Short)), "{path}");
         }
         assert_eq!(route(&POST, "/v2/repository/index"), Some(Route::Pass(Wait::Short)));

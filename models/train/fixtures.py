@@ -4,7 +4,8 @@
     VENV/bin/python models/train/fixtures.py --out worker-native/tests/fixtures
 
 Beside each `<name>.onnx` lies a `<name>.json`: `inputs`, and `outputs` as the original library answers
-to them; for a classifier the columns are in the order of `classes`.  All data is made from one seed.
+to them; for a classifier the columns are in the order of `classes`.  Triton's examples have none: their
+answers are a sum and a difference.  All data is made from one seed.
 The exports are stock ones, with all that makes them slow or awkward: the tests want them so.
 """
 
@@ -61,7 +62,7 @@ def main() -> None:
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     data = Data()
-    for write in (_classifiers, _regressors, _detectors, _autoencoder, _arithmetic):
+    for write in (_classifiers, _regressors, _detectors, _autoencoder, _arithmetic, _looping):
         write(out, data)
 
 
@@ -124,7 +125,8 @@ def _sklearn(
         record["classes"] = model.classes_.tolist()
     if method != "predict":
         record["labels"] = model.predict(rows).tolist()
-    content = _write(out, name, proto, record)
+    content = _write(out, name, proto)
+    (out / f"{name}.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")
     answer = ort.InferenceSession(content).run([record["output"]], {proto.graph.input[0].name: rows})[0]
     if zipmap:
         answer = np.array([[row[label] for label in record["classes"]] for row in answer])
@@ -158,12 +160,53 @@ def _arithmetic(out: Path, data: Data) -> None:
         given = {"INPUT0": left, "INPUT1": right}
         if text:
             given, answers = _as_text(given), _as_text(answers)
-        record = {key: {k: v.tolist() for k, v in table.items()} for key, table in (("inputs", given), ("outputs", answers))}
-        content = _write(out, name, proto, record)
+        content = _write(out, name, proto)
         found = ort.InferenceSession(content).run(list(answers), given)
         if any((one != two).any() for one, two in zip(found, answers.values(), strict=True)):
             raise SystemExit(f"{name}: wrong answer")
         print(f"{name}: {len(content)} bytes, {len(nodes)} nodes")
+
+
+def _looping(out: Path, _: Data) -> None:
+    """Gives back its input after as many turns of a loop as the largest number in it says: a run of any length."""
+    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Add", ["sum", "one"], ["next_sum"]),
+        ],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("sum", TensorProto.FLOAT, []),
+        ],
+        [
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next_sum", TensorProto.FLOAT, []),
+        ],
+        [one],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Cast", ["largest"], ["turns"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["turns", "always", "zero"], ["sum"], body=body),
+        helper.make_node("Mul", ["sum", "zero"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]
+    constants = [
+        helper.make_tensor("always", TensorProto.BOOL, [], [True]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0]),
+    ]
+    source = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 1])]
+    answer = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 1])]
+    graph = helper.make_graph(nodes, "looping", source, answer, constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=IR_VERSION)
+    given = np.array([[0.0], [3.0], [0.5]], np.float32)
+    content = _write(out, "looping", proto, {"output": "y", "inputs": given.tolist(), "outputs": given.tolist()})
+    if (ort.InferenceSession(content).run(["y"], {"x": given})[0] != given).any():
+        raise SystemExit("looping: wrong answer")
+    print(f"looping: {len(content)} bytes, {len(nodes)} nodes")
 
 
 def _as_text(table: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -174,11 +217,10 @@ def _plain(rows: np.ndarray) -> list[list[float]]:
     return [[float(value) for value in row] for row in rows]
 
 
-def _write(out: Path, name: str, proto: onnx.ModelProto, record: dict) -> bytes:
+def _write(out: Path, name: str, proto: onnx.ModelProto) -> bytes:
     onnx.checker.check_model(proto)
     content = proto.SerializeToString(deterministic=True)
     (out / f"{name}.onnx").write_bytes(content)
-    (out / f"{name}.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")
     return content
 
 

@@ -109,6 +109,9 @@ impl CatalogTask {
     /// The model a caller means: a model's name, or a tier's name for the model serving it.
     #[must_use]
     pub fn model(&self, name_or_tier: &str) -> Option<&CatalogModel> {
+        // As `GET /models` names it: with its task.
+        let own = name_or_tier.strip_prefix(&self.schema.name).and_then(|rest| rest.strip_prefix('.'));
+        let name_or_tier = own.unwrap_or(name_or_tier);
         self.models.iter().find(|model| model.name == name_or_tier).or_else(|| self.model_of_tier(name_or_tier))
     }
 

@@ -138,7 +138,7 @@ impl ErrorCode {
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
-            Self::InvalidJson => "The body is not JSON",
+            Self::InvalidJson => "The body is not a JSON object",
             Self::InvalidQuery => "A query parameter is not usable",
             Self::UnsupportedMediaType => "The body must be plain application/json",
             Self::LengthRequired => "Content-Length is missing",

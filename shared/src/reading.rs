@@ -173,7 +173,7 @@ pub fn parse<'c>(body: &[u8], catalog: &'c Catalog) -> Result<Request<'c>, Rejec
         (Some(name), _) => catalog.task(name).ok_or_else(|| {
             Rejection::new(
                 ErrorCode::UnknownTask,
-                format!("task `{name}` is not here; there are: {}", catalog.task_names()),
+                format!("no task `{name}` takes readings; these do: {} (all tasks: GET /models)", catalog.task_names()),
             )
         })?,
         (None, Some(form)) => match choose::task(form, model_name.as_deref(), catalog) {
@@ -221,6 +221,13 @@ fn check_model(task: &CatalogTask, name: Option<&str>, model_type: Option<ModelT
         }
         (None, _) => Ok(()),
     }
+}
+
+/// The rejection where a task has no model of a type, or the named one is of another.
+#[must_use]
+pub fn unknown_type(task: &CatalogTask, name: Option<&str>, model_type: ModelType) -> Rejection {
+    let of_type = format!("of type `{}`", model_type.name());
+    lacks(task, &name.map_or_else(|| format!("model {of_type}"), |name| format!("model `{name}` {of_type}")))
 }
 
 /// The rejection for a model or tier that a task does not have.

@@ -48,6 +48,30 @@ pub enum TaskKind {
     Regression,
 }
 
+/// What the models of an anomaly task answer: all is well, or not.
+pub const ANOMALY_LABELS: [&str; 2] = ["normal", "anomaly"];
+
+impl TaskKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Anomaly, Self::Classification, Self::Regression];
+
+    /// The name in `task.toml` and in the catalog.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Anomaly => "anomaly",
+            Self::Classification => "classification",
+            Self::Regression => "regression",
+        }
+    }
+
+    /// The kind with a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
 /// The number that a regression's models predict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Target {
@@ -194,6 +218,16 @@ impl TaskSchema {
             }
         }
         faults
+    }
+
+    /// The words that predictions come from, in the order of the probabilities; none for a regression.
+    #[must_use]
+    pub fn labels(&self) -> Vec<&str> {
+        match self.kind {
+            TaskKind::Anomaly => ANOMALY_LABELS.to_vec(),
+            TaskKind::Classification => self.classes.iter().map(String::as_str).collect(),
+            TaskKind::Regression => vec![],
+        }
     }
 
     /// What does not go together with the kind of answer.

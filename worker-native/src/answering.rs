@@ -15,6 +15,9 @@ use crate::engine::{Answer, Card, ModelVersion, PoolError, Prediction, Row, RunF
 use crate::rollout::shadow::Compared;
 use crate::rollout::{Answered, Assignment, Rollout, Run};
 
+/// How long after its pool a waiting reading is given up here: two timers of one moment have no order.
+const AFTER_THE_POOL: Duration = Duration::from_millis(2);
+
 /// What is asked of a version.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
@@ -61,16 +64,27 @@ enum NoRow {
 pub async fn answer(app: &App, asked: Asked<'_>) -> Result<Given, PoolError> {
     let started = Instant::now();
     let given = within(asked.deadline, answer_unbounded(app, &asked)).await;
-    let metrics = asked.version.metrics();
+    let (metrics, card) = (asked.version.metrics(), asked.version.card());
+    if asked.rollout.is_canary() && asked.assignment.is_compared() {
+        app.metrics.canary(&card.task, &card.model, asked.assignment.version != asked.rollout.default_version());
+    }
     match &given {
         Ok((given, run)) => {
             metrics.answered(started.elapsed());
             learn(app, &asked, given, *run);
         }
         Err(error) => {
-            metrics.failed();
-            if matches!(error, PoolError::Failed(_)) {
-                count_run(app, &asked, Run::Failed);
+            // A job tries again by itself where the queue is full: that is no failure yet.
+            if *error != PoolError::Full || asked.job_id.is_none() {
+                metrics.failed();
+            }
+            match error {
+                PoolError::Failed(_) => count_run(app, &asked, Run::Failed),
+                // Nobody stays to see how long it takes; a version that hangs must not look like one that never ran.
+                PoolError::Expired { run: Some(run) } if run.first => {
+                    count_run(app, &asked, Run::Ended { ms: millis(run.took) });
+                }
+                _ => {}
             }
         }
     }
@@ -83,9 +97,11 @@ async fn within<T>(
 ) -> Result<T, PoolError> {
     match deadline {
         None => work.await,
-        // One that waits for an identical reading's run has a deadline of its own.
+        // One that waits for an identical reading's run has a deadline of its own; whose own run it is, the pool tells
+        // more, and first.
         Some(deadline) => {
-            tokio::time::timeout_at(deadline.into(), work).await.unwrap_or(Err(PoolError::Expired { started: true }))
+            let after = deadline.checked_add(AFTER_THE_POOL).unwrap_or(deadline);
+            tokio::time::timeout_at(after.into(), work).await.unwrap_or(Err(PoolError::Expired { run: None }))
         }
     }
 }
@@ -93,6 +109,10 @@ async fn within<T>(
 async fn answer_unbounded(app: &App, asked: &Asked<'_>) -> Result<(Given, Option<RunFacts>), PoolError> {
     let version = asked.version;
     let read = |values: &[f32], card: &Card| card.read(values, asked.input).map_err(PoolError::Failed);
+    // What is unloaded answers nothing, not even what it said before.
+    if !version.is_servable() {
+        return Err(version.unavailable());
+    }
     if !app.cache.is_on() {
         let row = version.row(asked.input.clone(), asked.deadline).await?;
         let answer = read(&row.values, &row.card)?;
@@ -124,8 +144,8 @@ async fn answer_unbounded(app: &App, asked: &Asked<'_>) -> Result<(Given, Option
 
 /// Takes in what an answer teaches: the run for the rollout, the answer for a later label, the shadow beside it.
 fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
-    if let Some(run) = run.filter(|run| run.first) {
-        count_run(app, asked, Run::Ended { ms: millis(run.took) });
+    if let Some(run) = run {
+        count_run(app, asked, if run.first { Run::Ended { ms: millis(run.took) } } else { Run::Shared });
     }
     let prediction = match &given.answer.prediction {
         Prediction::Class(class) => Some(Arc::from(class.as_str())),
@@ -141,9 +161,6 @@ fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
 
 fn count_run(app: &App, asked: &Asked<'_>, run: Run) {
     let card = asked.version.card();
-    if asked.assignment.arm.as_ref() != crate::rollout::assign::DEFAULT_ARM {
-        app.metrics.canary(&card.task, &card.model, asked.assignment.arm.as_ref() == "canary");
-    }
     if asked.rollout.ran(asked.assignment, run, now_ms()).is_some() {
         app.metrics.rollback(&card.task, &card.model);
     }

@@ -22,6 +22,7 @@ use crate::clock::now_ms;
 use crate::engine::{Answer, PoolError};
 use crate::queue::redis::ClaimConnection;
 use crate::queue::{Claimed, Entry, QueueError};
+use crate::routing::DecisionRecord;
 use settle::{Departure, settle, unreadable};
 
 /// Longest pause between two tries while Redis cannot be used.
@@ -128,6 +129,8 @@ impl Consumer {
                 return tracing::warn!(task = %self.task, stream_id = %job.stream_id, fault, "an entry cannot be read");
             }
         };
+        let stand_in = self.stand_in(entry);
+        let entry = stand_in.as_ref().unwrap_or(entry);
         let accuracy = entry.decision.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
         let departure = Departure { depth: load.depth(), accuracy };
         let ending = if exhausted {
@@ -139,31 +142,55 @@ impl Consumer {
         };
         match ending {
             Ok(ending) => settle(self, job, entry, departure, ending).await,
-            Err(Unstarted(reason)) => self.give_back(job, entry, &reason).await,
+            Err(Left { reason, started }) => self.leave(job, entry, &reason, started).await,
         }
     }
 
-    async fn infer(&self, entry: &Entry) -> Result<Ending, Unstarted> {
+    /// The job for another version, where its own is not in the repository and did not come within a lease.
+    ///
+    /// A process that has the version may only be a poll ahead of this one; if there is none, the job would wait for
+    /// ever and count in the backlog.
+    fn stand_in(&self, entry: &Entry) -> Option<Entry> {
+        let index = self.app.engine.index();
+        let lease = u64::try_from(self.app.config.queue.lease.as_millis()).unwrap_or(u64::MAX);
+        let waited = now_ms().saturating_sub(entry.accepted_at);
+        if waited <= lease || index.version(&entry.task, &entry.model, entry.model_version).is_some() {
+            return None;
+        }
+        let task = index.tasks.get(&entry.task)?;
+        let tier = entry.decision.tier.as_ref();
+        let of_tier = || task.models.values().find(|model| model.folder.tier.as_ref() == tier);
+        let model = task.models.get(&entry.model).or_else(of_tier).or_else(|| task.models.values().next())?;
+        let decision = DecisionRecord { tier: model.folder.tier.clone(), ..entry.decision.clone() };
+        // Pinned: what stands in is no evidence in a trial.
+        let (name, model_version) = (model.folder.name.clone(), model.default_version);
+        Some(Entry { model: name, model_version, fallback: true, pinned: true, decision, ..entry.clone() })
+    }
+
+    async fn infer(&self, entry: &Entry) -> Result<Ending, Left> {
         let index = self.app.engine.index();
         let version = index
             .version(&entry.task, &entry.model, entry.model_version)
-            .ok_or_else(|| Unstarted(format!("{} v{} is not here", entry.model, entry.model_version)))?;
+            .ok_or_else(|| Left::unstarted(format!("{} v{} is not here", entry.model, entry.model_version)))?;
         let schema = index.catalog.task(&entry.task).map(|task| &task.schema);
         if !schema.is_some_and(|schema| fits(schema, &entry.input)) {
             return Ok(Err(Failure::Failed("the task's schema has changed since the job was accepted".to_owned())));
         }
         let model = index.model(&entry.task, &entry.model);
         let Some(rollout) = model.map(|model| &model.rollout) else {
-            return Err(Unstarted(format!("model {} is not here", entry.model)));
+            return Err(Left::unstarted(format!("model {} is not here", entry.model)));
         };
         let assignment =
             if entry.pinned { rollout.pinned(entry.model_version) } else { rollout.planned(entry.model_version) };
+        let patience = std::time::Instant::now() + self.app.config.queue.lease + self.app.config.models.max_run;
+        let own = self.deadline_of(entry).filter(|own| *own <= patience);
+        let deadline = own.unwrap_or(patience);
         let asked = Asked {
             version,
             assignment: &assignment,
             rollout,
             input: &entry.input,
-            deadline: self.deadline_of(entry),
+            deadline: Some(deadline),
             request_id: &entry.request_id,
             job_id: Some(&entry.job_id),
             sensor_id: entry.sensor_id.as_deref(),
@@ -175,9 +202,14 @@ impl Consumer {
                 Ok(given) => return Ok(Ok(given.answer)),
                 Err(PoolError::Full) if Instant::now() < give_up => tokio::time::sleep(FULL_PAUSE).await,
                 Err(PoolError::Failed(text) | PoolError::Invalid(text)) => return Ok(Err(Failure::Failed(text))),
-                Err(PoolError::Expired { .. }) => return Ok(Err(Failure::Expired)),
+                Err(PoolError::Expired { .. }) if own.is_some() => return Ok(Err(Failure::Expired)),
+                // The lease is over, and the watchdog would have ended the run: a model that hangs must not hold up
+                // the task's other jobs.
+                Err(error @ PoolError::Expired { run }) => {
+                    return Err(Left { reason: error.to_string(), started: run.is_some() });
+                }
                 Err(error @ (PoolError::Full | PoolError::Closed | PoolError::Unavailable(_))) => {
-                    return Err(Unstarted(error.to_string()));
+                    return Err(Left::unstarted(error.to_string()));
                 }
             }
         }
@@ -189,8 +221,9 @@ impl Consumer {
         std::time::Instant::now().checked_add(Duration::from_millis(left))
     }
 
-    async fn give_back(&self, job: &Claimed, entry: &Entry, reason: &str) {
-        let given_back = self.app.queue.give_back(&self.task, &self.name, job).await.is_ok();
+    /// Leaves a job to be claimed again; a start that came to nothing counts as one only where the model had begun.
+    async fn leave(&self, job: &Claimed, entry: &Entry, reason: &str, started: bool) {
+        let given_back = !started && self.app.queue.give_back(&self.task, &self.name, job).await.is_ok();
         tracing::warn!(
             request_id = %entry.request_id, job_id = %entry.job_id, attempt = job.attempt, reason, given_back,
             "job left unsettled; it is claimed again after its lease"
@@ -220,9 +253,19 @@ enum Failure {
 /// What became of a job.
 type Ending = Result<Answer, Failure>;
 
-/// Why a job was not run: not its fault and not final, so it is left for another try.
+/// Why a job has no end here: not final, so it is left for another try.
 #[derive(Debug)]
-struct Unstarted(String);
+struct Left {
+    reason: String,
+    // Had the model begun? Then it may be the job's fault.
+    started: bool,
+}
+
+impl Left {
+    const fn unstarted(reason: String) -> Self {
+        Self { reason, started: false }
+    }
+}
 
 /// Doubling pauses while Redis cannot be used.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Models in memory: which there are, and one batched pool for each loaded version.
 //!
-//! Owns loading, validation, warm-up, reloading and running; ONNX Runtime is known in `runtime`
-//! only. It does not decide which model answers: that is `routing`'s. All sessions end before the
+//! Owns loading, validation, warm-up, reloading and running; of the engine only `runtime` and what
+//! is below it name `ort`. It does not decide which model answers: that is `routing`'s. All sessions end before the
 //! process does ([`Engine::shut_down`]), or the library complains while it exits.
 
 pub mod answer;
@@ -36,12 +36,12 @@ pub use answer::{Answer, Card, Prediction};
 pub use batcher::RunFacts;
 use index::Index;
 use loader::Loader;
-pub use pool::{Pool, PoolError, PoolView, WarmUp};
-pub use reload::{LoadError, Reloaded};
+pub use pool::{Pool, PoolError, WarmUp};
+pub use reload::LoadError;
 use repository::Repository;
 pub(crate) use runtime::Runtime;
-pub use stats::{BatchSize, StatsView, Times};
-pub use version::{ModelVersion, Row, StateView, VersionState};
+pub use stats::Times;
+pub use version::{ModelVersion, Row, VersionState};
 
 use crate::config::ModelsConfig;
 use crate::telemetry::metrics::Metrics;
@@ -54,6 +54,8 @@ pub struct Engine {
     // Two rescans at once would load the same versions twice.
     reloading: tokio::sync::Mutex<()>,
     changes: tokio::sync::watch::Sender<u64>,
+    // The repository's files just before it was read for the first time.
+    seen: watch::Seen,
 }
 
 /// How long a closing engine waits before it wakes its workers again.
@@ -84,16 +86,25 @@ impl Engine {
     /// [`EngineError`] when nothing is left, or the runtime cannot be used.
     pub async fn load(config: &ModelsConfig, tasks: &TaskTracker) -> Result<Self, EngineError> {
         let (library, dir) = (config.onnxruntime.clone(), config.dir.clone());
-        let opened = tokio::task::spawn_blocking(move || (Runtime::open(library.as_deref()), Repository::read(&dir)));
-        let (runtime, repository) = opened.await.map_err(|error| EngineError::Runtime(error.to_string()))?;
+        // Looked at before it is read: what is dropped in while the models load is then found by the first poll.
+        let opened = tokio::task::spawn_blocking(move || {
+            (Runtime::open(library.as_deref()), watch::look_now(&dir), Repository::read(&dir))
+        });
+        let (runtime, seen, repository) = opened.await.map_err(|error| EngineError::Runtime(error.to_string()))?;
         let runtime = runtime.map_err(EngineError::Runtime)?;
-        let loader =
-            Arc::new(Loader { config: config.clone(), runtime, tasks: tasks.clone(), metrics: Metrics::new() });
+        let loader = Arc::new(Loader {
+            config: config.clone(),
+            runtime,
+            tasks: tasks.clone(),
+            metrics: Metrics::new(),
+            pools: Default::default(),
+        });
         let engine = Self {
             index: ArcSwap::from_pointee(Index::empty()),
             loader,
             reloading: tokio::sync::Mutex::default(),
             changes: tokio::sync::watch::Sender::new(0),
+            seen,
         };
         engine.take_in(repository).await;
         let index = engine.index();

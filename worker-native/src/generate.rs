@@ -14,9 +14,9 @@ mod window;
 mod wish;
 
 pub use choose::{Chosen, Target, model, target};
-pub use run::{Finish, Output, Piece, Run, Step};
+pub use run::{Finish, Output, Run, Step};
 pub use sample::MAX_SEED;
-pub use wish::{SeriesWish, TextWish, What, Wish};
+pub use wish::{What, Wish};
 
 use shared::problem::ErrorCode;
 use shared::reading::{Fault, MAX_FAULTS, Rejection};

@@ -13,6 +13,7 @@ mod models;
 pub mod oip;
 mod predict;
 mod rim;
+mod rollout;
 mod sse;
 mod stream;
 mod views;
@@ -38,6 +39,7 @@ pub fn router(app: App) -> Router {
         .route("/models", get(models::list))
         .route("/models/{name}/load", post(models::load))
         .route("/models/{name}/unload", post(models::unload))
+        .route("/models/{name}/rollout", get(rollout::show).post(rollout::change))
         .route("/pool/stats", get(models::pools))
         .route("/info", get(models::info))
         .route("/v1/snapshot", get(views::snapshot))
@@ -59,7 +61,7 @@ pub fn router(app: App) -> Router {
     routes
         .fallback(async || ApiError::new(ErrorCode::NotFound, "no such path; `GET /` lists what there is"))
         .method_not_allowed_fallback(async || {
-            ApiError::new(ErrorCode::MethodNotAllowed, "this path takes other methods, see the Allow header")
+            ApiError::new(ErrorCode::MethodNotAllowed, "this path takes other methods; the Allow header names them")
         })
         .layer(axum::middleware::from_fn_with_state(app.clone(), rim::rim))
         .with_state(app)

@@ -19,7 +19,7 @@ pub use assign::Assignment;
 pub use ledger::{Answered, Ledger};
 pub use plan::RolloutConfig;
 pub use settings::CanarySetting;
-pub use state::{RolledBack, Rollout, Run};
+pub use state::{Rollout, Run};
 
 /// Name of the shared facts that hold what other processes must know of rollouts.
 pub const FACTS: &str = "rollout";

@@ -74,6 +74,11 @@ pub struct Advice {
 }
 
 impl Advice {
+    /// Did the edge see that the caller named a model? A wish in the query is for the native side only.
+    fn pinned(&self) -> bool {
+        self.tier.is_some() && self.reason.as_deref() == Some(Reason::CallerPinned.name())
+    }
+
     /// Reads the edge's headers; what cannot be read counts as not sent.
     #[must_use]
     pub fn from_headers(map: &HeaderMap) -> Self {
@@ -127,7 +132,7 @@ fn pinned_decision(task: &CatalogTask, model: &Model, snapshots: &Snapshots, adv
     let load = snapshots.load(&task.schema.name);
     let accuracy = model.folder.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
     DecisionRecord {
-        by: if advice.tier.is_some() { "edge" } else { "native" }.to_owned(),
+        by: if advice.pinned() { "edge" } else { "native" }.to_owned(),
         tier: model.folder.tier.clone(),
         reason: Reason::CallerPinned.name().to_owned(),
         depth: load.depth(),

@@ -42,13 +42,8 @@ fn schema(raw: &RawValue) -> Read<TaskSchema> {
         name: need(&object, "name", text_of)?,
         title: may(&object, "title", text_of)?.unwrap_or_default(),
         description: may(&object, "description", text_of)?.unwrap_or_default(),
-        kind: match need(&object, "kind", text_of)?.as_str() {
-            "anomaly" => TaskKind::Anomaly,
-            "classification" => TaskKind::Classification,
-            "regression" => TaskKind::Regression,
-            // Nothing after it may be read before: the rest of such a schema may look otherwise, too.
-            _ => return Err(LATER),
-        },
+        // Nothing after it may be read before: the rest of such a schema may look otherwise, too.
+        kind: TaskKind::from_name(&need(&object, "kind", text_of)?).ok_or(LATER)?,
         tiers: list(&object, "tiers", text_of)?,
         classes: list_or_none(&object, "classes", text_of)?,
         normal: list_or_none(&object, "normal", text_of)?,

@@ -27,7 +27,8 @@ struct Flight {
 pub(super) struct Seat<'f> {
     flights: &'f Flights,
     key: Key,
-    flight: Arc<Flight>,
+    // None only while it is dropped.
+    flight: Option<Arc<Flight>>,
 }
 
 impl Flights {
@@ -39,7 +40,7 @@ impl Flights {
     /// A place on the key's flight, which is made where there is none.
     pub(super) fn board(&self, key: &Key) -> Seat<'_> {
         let flight = Arc::clone(self.lock().entry(*key).or_default());
-        Seat { flights: self, key: *key, flight }
+        Seat { flights: self, key: *key, flight: Some(flight) }
     }
 
     #[cfg(test)]
@@ -51,25 +52,33 @@ impl Flights {
 impl Seat<'_> {
     /// The flight's row: that of another on board, or of `lead` where it is this one's turn.
     pub(super) async fn row<E>(&self, lead: impl Future<Output = Result<Row, E>>) -> Result<Row, E> {
-        self.flight.row.get_or_try_init(|| lead).await.map(Arc::clone)
+        match &self.flight {
+            Some(flight) => flight.row.get_or_try_init(|| lead).await.map(Arc::clone),
+            None => lead.await,
+        }
     }
 
     pub(super) fn failures(&self) -> u32 {
-        self.flight.failures.load(Ordering::Relaxed)
+        self.flight.as_ref().map_or(0, |flight| flight.failures.load(Ordering::Relaxed))
     }
 
     pub(super) fn count_failure(&self) {
-        self.flight.failures.fetch_add(1, Ordering::Relaxed);
+        if let Some(flight) = &self.flight {
+            flight.failures.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let mut flights = self.flights.lock();
-        let mine = flights.get(&self.key).is_some_and(|flight| Arc::ptr_eq(flight, &self.flight));
-        // Two: the table's and this one. Others board under the lock only, so nobody can be missed.
-        // A landed flight goes at once: who comes now is to look into the cache, where rows grow old.
-        if mine && (Arc::strong_count(&self.flight) <= 2 || self.flight.row.initialized()) {
+        let Some(flight) = self.flight.take() else { return };
+        let (mine, landed) =
+            (flights.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &flight)), flight.row.initialized());
+        // Under the lock, so that of two who leave at once the second sees that nobody is left. Others board under the
+        // lock only. A landed flight goes at once: who comes now is to look into the cache, where rows grow old.
+        drop(flight);
+        if mine && (landed || flights.get(&self.key).is_some_and(|known| Arc::strong_count(known) == 1)) {
             flights.remove(&self.key);
         }
     }

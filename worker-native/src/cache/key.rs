@@ -35,8 +35,6 @@ pub enum Part<'a> {
     Features(&'a [f32]),
     /// A text; every byte counts.
     Text(&'a str),
-    /// Anything else; every byte counts.
-    Bytes(&'a [u8]),
 }
 
 /// The identity of one loaded model version, from which the keys of its readings are made.
@@ -79,11 +77,6 @@ impl KeyBase {
                     hash.update([1]);
                     hash.update(length(text.len()));
                     hash.update(text);
-                }
-                Part::Bytes(bytes) => {
-                    hash.update([2]);
-                    hash.update(length(bytes.len()));
-                    hash.update(bytes);
                 }
             }
         }
@@ -144,16 +137,14 @@ mod tests {
         let keys = [
             vec![],
             vec![Part::Text("")],
-            vec![Part::Bytes(b"")],
             vec![Part::Features(&[])],
             vec![Part::Text("ab")],
             vec![Part::Text("a"), Part::Text("b")],
             vec![Part::Text("ab"), Part::Text("")],
-            vec![Part::Bytes(b"ab")],
             vec![Part::Features(&[0.0])],
             vec![Part::Features(&[0.0, 0.0])],
             vec![Part::Features(&[0.0]), Part::Features(&[0.0])],
-            vec![Part::Bytes(&[0; 4])],
+            vec![Part::Text("\0\0\0\0")],
         ]
         .map(|reading| base.key(&reading));
         for (i, key) in keys.iter().enumerate() {

@@ -47,11 +47,10 @@ pub(super) fn read(read: &mut Reader) -> OipConfig {
             1..=600_000,
             "the longest an infer below /v2 waits for a model; a shorter timeout of the request wins",
         )),
-        model_control: read.one_of(
+        model_control: read.flag(
             "OIP_MODEL_CONTROL",
-            "off",
-            &["off", "on"],
+            false,
             "may whoever reaches /v2/repository load and unload models",
-        ) == "on",
+        ),
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use shared::catalog::ModelType;
 use shared::reading::Input;
-use shared::schema::Field;
+use shared::schema::{ANOMALY_LABELS, Field};
 
 use super::explain::{self, Profile, Weighed};
-use super::repository::Output;
+use super::repository::Meaning;
 
 /// Everything needed to read one model version's output.
 #[derive(Debug, Clone)]
@@ -28,7 +28,7 @@ pub struct Card {
     pub training_accuracy: Option<f32>,
     /// SHA-256 of the model's file, in hex.
     pub sha256: String,
-    pub(super) output: Option<Output>,
+    pub(super) output: Option<Meaning>,
     pub(super) classes: Vec<String>,
     pub(super) normal: Vec<String>,
     pub(super) unit: String,
@@ -84,17 +84,11 @@ pub struct Answer {
 }
 
 impl Card {
-    /// Numbers of a row before the contributions of its fields.
-    #[must_use]
-    pub const fn columns(&self) -> usize {
-        self.columns
-    }
-
     /// Class names in the order of the probabilities; `normal` and `anomaly` for an anomaly task, none for a number.
     #[must_use]
     pub fn class_names(&self) -> Vec<&str> {
         match self.output {
-            Some(Output::Score { .. }) => vec!["normal", "anomaly"],
+            Some(Meaning::Score { .. }) => ANOMALY_LABELS.to_vec(),
             _ => self.classes.iter().map(String::as_str).collect(),
         }
     }
@@ -122,10 +116,10 @@ impl Card {
         }
         let first = own.first().copied().unwrap_or_default();
         let mut answer = match &self.output {
-            Some(Output::Probabilities { .. }) => self.class_of(own),
-            Some(Output::Score { threshold, slope, .. }) => anomaly_of(first, *threshold, *slope),
-            Some(Output::Value { .. } | Output::Next { .. }) => self.number_of(first),
-            Some(Output::Logits { .. }) | None => return Err("this model answers no readings".to_owned()),
+            Some(Meaning::Probabilities { .. }) => self.class_of(own),
+            Some(Meaning::Score { threshold, slope, .. }) => anomaly_of(first, *threshold, *slope),
+            Some(Meaning::Value { .. } | Meaning::Next { .. }) => self.number_of(first),
+            Some(Meaning::Logits { .. }) | None => return Err("this model answers no readings".to_owned()),
         };
         // What a usual reading's small error is made of tells nothing.
         let contributions = if answer.is_anomaly { contributions } else { &[] };
@@ -182,7 +176,8 @@ impl Card {
 fn anomaly_of(score: f32, threshold: f32, slope: f32) -> Answer {
     let probability = 1.0 / (1.0 + (-slope * (score - threshold)).exp());
     let is_anomaly = score > threshold;
-    let (prediction, side) = if is_anomaly { ("anomaly", "above") } else { ("normal", "not above") };
+    let [normal, anomaly] = ANOMALY_LABELS;
+    let (prediction, side) = if is_anomaly { (anomaly, "above") } else { (normal, "not above") };
     Answer {
         prediction: Prediction::Class(prediction.to_owned()),
         is_anomaly,
@@ -199,7 +194,7 @@ fn anomaly_of(score: f32, threshold: f32, slope: f32) -> Answer {
 mod tests {
     use super::*;
 
-    fn card(output: Output, columns: usize) -> Card {
+    fn card(output: Meaning, columns: usize) -> Card {
         Card {
             task: "t".to_owned(),
             model: "m".to_owned(),
@@ -224,7 +219,7 @@ mod tests {
 
     #[test]
     fn probabilities_become_a_class() {
-        let card = card(Output::Probabilities { name: "p".to_owned(), contributions: None }, 3);
+        let card = card(Meaning::Probabilities { name: "p".to_owned(), contributions: None }, 3);
         let answer = read(&card, &[0.25, 0.625, 0.125]).unwrap();
         assert_eq!((answer.prediction.to_string().as_str(), answer.is_anomaly), ("80", true));
         assert_eq!((answer.anomaly_score, answer.confidence), (Some(0.875), Some(0.625)));
@@ -235,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_score_is_anomalous_above_its_threshold_only() {
-        let output = Output::Score { name: "s".to_owned(), threshold: 0.5, slope: 4.0, contributions: None };
+        let output = Meaning::Score { name: "s".to_owned(), threshold: 0.5, slope: 4.0, contributions: None };
         let card = card(output, 1);
         let at = read(&card, &[0.5]).unwrap();
         assert_eq!((at.prediction.to_string().as_str(), at.anomaly_score), ("normal", Some(0.5)));
@@ -249,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_number_is_answered_as_a_number() {
-        let answer = read(&card(Output::Value { name: "v".to_owned() }, 1), &[90.5]).unwrap();
+        let answer = read(&card(Meaning::Value { name: "v".to_owned() }, 1), &[90.5]).unwrap();
         assert_eq!(serde_json::to_value(&answer).unwrap()["prediction"], 90.5);
         assert_eq!((answer.explanation.as_str(), answer.is_anomaly), ("90.5000 bar", false));
     }

@@ -1,7 +1,7 @@
 //! What runs a model: the one seam between batching and the libraries that compute.
 //!
 //! A backend opens runners; a runner belongs to one worker and is never shared. `runtime` has ONNX
-//! Runtime's, `trees` the native kernel for tree ensembles.
+//! Runtime's, `native` that of the kernel for tree ensembles (`trees`).
 
 use std::sync::Arc;
 

@@ -4,8 +4,8 @@
 //! rows and in bytes. Only what can run together is batched together: readings with readings,
 //! tensors with tensors of the same names, types and axes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
@@ -59,6 +59,22 @@ pub struct RunFacts {
     pub first: bool,
 }
 
+/// Whether a request's run has begun: a caller that cannot wait for the end can still tell.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Begun(Arc<OnceLock<(Instant, bool)>>);
+
+impl Begun {
+    fn mark(&self, at: Instant, first: bool) {
+        // One that failed among neighbours runs again alone: the first beginning counts.
+        self.0.get_or_init(|| (at, first));
+    }
+
+    /// The run so far.
+    pub(super) fn run(&self) -> Option<RunFacts> {
+        self.0.get().map(|(at, first)| RunFacts { took: at.elapsed(), first: *first })
+    }
+}
+
 /// What comes back for a request, or why nothing does.
 pub(super) type Reply = Result<Ran, RunError>;
 
@@ -103,6 +119,7 @@ pub(super) struct Job {
     pub(super) input: Input,
     pub(super) deadline: Option<Instant>,
     queued_at: Instant,
+    begun: Begun,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -153,7 +170,12 @@ impl Batcher {
     }
 
     /// Puts a request in line; the caller counts its rows first, so that the bound holds exactly.
-    pub(super) fn submit(&self, input: Input, deadline: Option<Instant>) -> Result<oneshot::Receiver<Reply>, Refused> {
+    pub(super) fn submit(
+        &self,
+        input: Input,
+        deadline: Option<Instant>,
+        begun: &Begun,
+    ) -> Result<oneshot::Receiver<Reply>, Refused> {
         let sender = self.sender.load();
         let Some(sender) = sender.as_ref() else { return Err(Refused::Closed(input)) };
         let (rows, bytes) = (input.rows(), input.bytes());
@@ -162,7 +184,8 @@ impl Batcher {
             return Err(Refused::Full);
         }
         let (reply, row) = oneshot::channel();
-        if let Err(gone) = sender.send(Job { input, deadline, queued_at: Instant::now(), reply }) {
+        if let Err(gone) = sender.send(Job { input, deadline, queued_at: Instant::now(), begun: begun.clone(), reply })
+        {
             self.intake.left(rows, bytes);
             return Err(Refused::Closed(gone.into_inner().input));
         }
@@ -192,6 +215,14 @@ impl Batcher {
     pub(super) fn close(&self) {
         self.sender.store(None);
         self.intake.wake.notify_one();
+    }
+}
+
+impl Drop for Batcher {
+    /// A submitter that was under way while the queue closed kept it open past the first wake-up: its workers would
+    /// sleep for ever, with their sessions.
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -256,14 +287,14 @@ impl Batch {
         loop {
             let job = next(&intake.receiver)?;
             intake.left(job.input.rows(), job.input.bytes());
-            // Callers that timed out or hung up cost nothing.
-            if job.reply.is_closed() {
-                intake.stats.cancelled(job.input.rows());
-                continue;
-            }
+            // Callers that timed out or hung up cost nothing. Who timed out is gone as well, so that is asked first.
             if job.deadline.is_some_and(|deadline| intake.stats.ends_after(deadline)) {
                 intake.stats.expired(job.input.rows());
                 drop(job.reply.send(Err(RunError::Expired)));
+                continue;
+            }
+            if job.reply.is_closed() {
+                intake.stats.cancelled(job.input.rows());
                 continue;
             }
             return Ok(job);
@@ -286,12 +317,15 @@ impl Batch {
     }
 
     /// Runs what was taken and answers everyone.
-    pub(super) fn run(&mut self, runner: &mut dyn Runner, stats: &Stats) {
+    ///
+    /// `again` is called before each run behind the first: an interruption of one must not end the next.
+    pub(super) fn run(&mut self, runner: &mut dyn Runner, stats: &Stats, again: &mut dyn FnMut()) {
         let mut jobs = std::mem::take(&mut self.jobs);
         let rows = std::mem::take(&mut self.rows);
         self.longest = 0;
         let started = Instant::now();
-        for job in &jobs {
+        for (i, job) in jobs.iter().enumerate() {
+            job.begun.mark(started, i == 0);
             stats.waited(started.saturating_duration_since(job.queued_at));
         }
         match self.run_together(runner, &jobs, rows) {
@@ -309,6 +343,7 @@ impl Batch {
             // One bad request must not fail its neighbours: each once more, alone.
             Err(_) => {
                 for job in jobs.drain(..) {
+                    again();
                     let rows = job.input.rows();
                     let started = Instant::now();
                     let outputs = self.run_together(runner, std::slice::from_ref(&job), rows);
@@ -375,13 +410,8 @@ fn run_tensors(runner: &mut dyn Runner, jobs: &[Job], rows: usize) -> Result<Vec
         return Ok(vec![Output::Tensors(guarded(|| runner.run_tensors(&joined))?)]);
     }
     for job in others {
-        for (whole, part) in joined.iter_mut().zip(tensors(job)?) {
-            if !whole.data.append(&part.data) {
-                return Err(not_batch_major());
-            }
-            if let Some(axis) = whole.shape.first_mut() {
-                *axis += part.rows();
-            }
+        if !joined.iter_mut().zip(&tensors(job)?).all(|(whole, part)| whole.append_rows(part)) {
+            return Err(not_batch_major());
         }
     }
     let outputs = guarded(|| runner.run_tensors(&joined))?;

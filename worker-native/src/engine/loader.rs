@@ -5,8 +5,8 @@
 //! and the lane. Blocking: call it off the async runtime's threads.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant, SystemTime};
 
 use shared::catalog::ModelType;
 use tokio_util::task::TaskTracker;
@@ -20,7 +20,7 @@ use super::pool::{Pool, WarmUp};
 use super::repository::{BackendChoice, Kind, ModelFolder, Output, TaskFolder, VersionFacts};
 use super::runtime::{Columns, OrtBackend, Provider, Runtime, SessionOptions, Source, check_reading_input};
 use super::stats::Stats;
-use super::tensor::Signature;
+use super::tensor::{DataType, Signature};
 use super::trees::TreeModel;
 use super::warm_up::{Samples, Timing, tensors, warm_up};
 use crate::config::ModelsConfig;
@@ -54,10 +54,14 @@ pub(super) struct Spec {
     facts: VersionFacts,
     file: PathBuf,
     profile: PathBuf,
+    // Size and time of the profile: it has no digest in model.toml.
+    profile_seen: Option<(u64, SystemTime)>,
 }
 
 impl Spec {
     pub(super) fn new(task: &TaskFolder, model: &ModelFolder, version: u32, facts: &VersionFacts) -> Self {
+        let profile = model.profile(version);
+        let profile_seen = profile.metadata().and_then(|facts| Ok((facts.len(), facts.modified()?))).ok();
         Self {
             task: task.name.clone(),
             kind: task.kind.clone(),
@@ -73,8 +77,14 @@ impl Spec {
             max_batch: model.max_batch,
             facts: facts.clone(),
             file: model.file(version),
-            profile: model.profile(version),
+            profile,
+            profile_seen,
         }
+    }
+
+    /// Is the file whole, and the one that `model.toml` speaks of?
+    pub(super) fn check_file(&self) -> Result<(), String> {
+        read_checked(&self.file, &self.facts.sha256).map(drop)
     }
 
     /// `task.model v1`, for people.
@@ -134,9 +144,32 @@ pub(super) struct Loader {
     pub(super) runtime: Runtime,
     pub(super) tasks: TaskTracker,
     pub(super) metrics: Metrics,
+    // Every pool, for the watchdog: also those that close and still run.
+    pub(super) pools: Mutex<Vec<Weak<Pool>>>,
 }
 
 impl Loader {
+    /// Takes the place of the model repository out of a text that callers may see.
+    pub(super) fn without_dir(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.config.dir.display()), "")
+    }
+
+    /// The pools that are still there.
+    pub(super) fn living_pools(&self) -> Vec<Arc<Pool>> {
+        let mut pools = self.pools();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Has a new pool watched.
+    pub(super) fn watch(&self, pool: &Arc<Pool>) {
+        self.pools().push(Arc::downgrade(pool));
+    }
+
+    fn pools(&self) -> MutexGuard<'_, Vec<Weak<Pool>>> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Loads one version.
     ///
     /// # Errors
@@ -155,7 +188,7 @@ impl Loader {
         } else {
             self.warm_up_rows(spec, ort, &bytes)?
         };
-        let own_threads = timing.largest > FAST_LANE_LIMIT;
+        let own_threads = timing.largest > FAST_LANE_LIMIT || takes_any_length(backend.signature());
         let mut runners = vec![first];
         while runners.len() < sessions {
             runners.push(backend.open()?);
@@ -302,6 +335,15 @@ fn check_outputs(spec: &Spec, signature: &Signature) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// May one row be of any size? Then the warm-up's times say nothing of the largest.
+fn takes_any_length(signature: &Signature) -> bool {
+    let batched = signature.max_batch > 0;
+    signature.inputs.iter().any(|input| {
+        let open = |(i, axis): (usize, &i64)| *axis < 0 && (i > 0 || !batched);
+        input.data_type == DataType::Bytes || input.shape.iter().enumerate().any(open)
+    })
 }
 
 /// Milliseconds to the microsecond: more digits would be noise.

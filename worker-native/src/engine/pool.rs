@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answer::Card;
 use super::backend::{Backend, RunError, Runner};
-use super::batcher::{Batcher, Input, Ran, Refused};
+use super::batcher::{Batch, Batcher, Begun, Input, Ran, Refused, RunFacts};
 use super::lanes::{Worker, drain_on_runtime, drain_on_thread};
 use super::stats::{Stats, StatsView};
 use super::tensor::{Signature, Tensor, element_count};
@@ -74,11 +74,11 @@ pub enum PoolError {
     /// The process is shutting down.
     #[error("the model is being unloaded")]
     Closed,
-    /// The deadline passed before the answer was there; `started` says whether the model had begun.
-    #[error("the deadline passed {}", if *started { "while the model ran" } else { "while the reading waited for the model" })]
+    /// The deadline passed before the answer was there.
+    #[error("the deadline passed {}", if run.is_some() { "while the model ran" } else { "while the reading waited for the model" })]
     Expired {
-        /// Had the run begun, as far as can be told?
-        started: bool,
+        /// The run, where it had begun, with what it took by then.
+        run: Option<RunFacts>,
     },
     /// The input does not fit the model.
     #[error("{0}")]
@@ -96,7 +96,7 @@ impl From<RunError> for PoolError {
         match error {
             RunError::Invalid(text) => Self::Invalid(text),
             RunError::Failed(text) => Self::Failed(text),
-            RunError::Expired => Self::Expired { started: false },
+            RunError::Expired => Self::Expired { run: None },
         }
     }
 }
@@ -107,6 +107,19 @@ pub(super) enum NotRun {
     Closed(Input),
     /// Final.
     Failed(PoolError),
+}
+
+fn start_thread(name: &str, tasks: &TaskTracker, worker: Worker, batch: Batch) -> Result<(), String> {
+    // The token makes the tracker wait for the thread as it waits for tasks.
+    let token = tasks.token();
+    std::thread::Builder::new()
+        .name(name.chars().take(15).collect())
+        .spawn(move || {
+            drain_on_thread(worker, batch);
+            drop(token);
+        })
+        .map(drop)
+        .map_err(|error| format!("a worker thread cannot be started: {error}"))
 }
 
 impl Pool {
@@ -122,20 +135,23 @@ impl Pool {
         let watch = Arc::new(Watch::new(runner.stop_switch()));
         let worker = Worker { runner, intake: self.batcher.intake(), watch: Arc::clone(&watch) };
         self.watches().push(watch);
-        if !own_thread {
-            self.tasks.spawn(drain_on_runtime(worker));
-            return Ok(());
+        if own_thread {
+            return start_thread(&self.name, &self.tasks, worker, Batch::default());
         }
-        // The token makes the tracker wait for the thread as it waits for tasks.
-        let token = self.tasks.token();
-        std::thread::Builder::new()
-            .name(self.name.chars().take(15).collect())
-            .spawn(move || {
-                drain_on_thread(worker);
-                drop(token);
-            })
-            .map(drop)
-            .map_err(|error| format!("a worker thread cannot be started: {error}"))
+        let (name, tasks) = (self.name.clone(), self.tasks.clone());
+        self.tasks.spawn(async move {
+            if let Some((worker, batch)) = drain_on_runtime(worker).await
+                && let Err(error) = start_thread(&name, &tasks, worker, batch)
+            {
+                tracing::error!(model = name, error, "a worker whose run was interrupted is lost");
+            }
+        });
+        Ok(())
+    }
+
+    /// Does a run go on that holds a thread of the async runtime?
+    pub(super) fn holds_runtime(&self) -> bool {
+        !self.warm_up.own_threads && self.watches().iter().any(|watch| watch.is_running())
     }
 
     fn watches(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Watch>>> {
@@ -160,6 +176,7 @@ impl Pool {
     /// A lost worker's place is taken by one on a thread of its own: what hung once may hang again.
     fn replace(&self, lost: &Arc<Watch>) {
         self.stats.lost.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.stats.in_use.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         self.watches().retain(|watch| !Arc::ptr_eq(watch, lost));
         let replaced = self.backend.open().and_then(|runner| self.start_worker(runner, true));
         match replaced {
@@ -212,7 +229,8 @@ impl Pool {
 
     /// Runs one request of at most a batch's rows; answered at the deadline at the latest.
     pub(super) async fn run(&self, input: Input, deadline: Option<Instant>) -> Result<Ran, NotRun> {
-        let reply = self.batcher.submit(input, deadline).map_err(|refused| match refused {
+        let begun = Begun::default();
+        let reply = self.batcher.submit(input, deadline, &begun).map_err(|refused| match refused {
             Refused::Full => NotRun::Failed(PoolError::Full),
             Refused::Closed(input) => NotRun::Closed(input),
         })?;
@@ -220,7 +238,7 @@ impl Pool {
             None => reply.await,
             Some(deadline) => tokio::time::timeout_at(deadline.into(), reply)
                 .await
-                .map_err(|_| NotRun::Failed(PoolError::Expired { started: true }))?,
+                .map_err(|_| NotRun::Failed(PoolError::Expired { run: begun.run() }))?,
         };
         let reply = reply.map_err(|_| NotRun::Failed(PoolError::Closed))?;
         reply.map_err(|error| NotRun::Failed(error.into()))

@@ -15,6 +15,9 @@ use super::repository::{ModelFolder, Repository, TaskFolder};
 use super::version::ModelVersion;
 use crate::rollout::{ModelVersions, Rollout, RolloutConfig};
 
+/// Why a version that an operator took away is not there.
+const UNLOADED: &str = "it was unloaded; POST /models/{name}/load brings it back";
+
 /// What a look at the repository changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Reloaded {
@@ -41,7 +44,16 @@ impl Engine {
     pub(super) async fn take_in(&self, repository: Repository) -> Reloaded {
         let _alone = self.reloading.lock().await;
         let old = self.index();
+        let readable = repository.readable;
         let mut report = Reloaded { faults: repository.faults, ..Reloaded::default() };
+        if !readable && !old.tasks.is_empty() {
+            // The folder is away for a moment, as in a swap of two: what serves goes on.
+            tracing::error!(
+                faults = report.faults.join("; "),
+                "the model repository cannot be read; what serves goes on"
+            );
+            return report;
+        }
         let mut tasks = BTreeMap::new();
         for folder in repository.tasks {
             let mut models = BTreeMap::new();
@@ -49,6 +61,14 @@ impl Engine {
                 if let Some(taken) = self.take_in_model(&old, &folder, model, &mut report).await {
                     models.insert(model.name.clone(), taken);
                 }
+            }
+            if let Some(before) = old.tasks.get(&folder.name).filter(|_| outdated(&folder, &models)) {
+                let name = &folder.name;
+                report
+                    .faults
+                    .push(format!("{name}: task.toml changed and not all of its models fit; all stays as it was"));
+                tasks.insert(name.clone(), before.clone());
+                continue;
             }
             if !models.is_empty() {
                 tasks.insert(folder.name.clone(), Task { folder: Arc::new(folder), models });
@@ -62,6 +82,9 @@ impl Engine {
         let models: Vec<ModelVersions> =
             tasks.values().flat_map(|task| task.models.values()).map(|model| model.plan.0.clone()).collect();
         report.faults.extend(self.loader.config.canary.faults(&models));
+        for fault in &mut report.faults {
+            *fault = self.loader.without_dir(fault);
+        }
         let catalog = Arc::new(catalog(&tasks, default_task));
         let new = Arc::new(Index { tasks, catalog, faults: report.faults.clone() });
         self.index.store(Arc::clone(&new));
@@ -86,7 +109,8 @@ impl Engine {
         for (version, facts) in &model.versions {
             let spec = Spec::new(folder, model, *version, facts);
             let before = old.version(&folder.name, &model.name, *version);
-            if let Some(same) = before.filter(|before| before.spec == spec && !before.has_failed()) {
+            if let Some(same) = before.filter(|before| before.spec == spec && !before.has_failed() && !before.is_dead())
+            {
                 report.unchanged += 1;
                 versions.insert(*version, Arc::clone(same));
                 continue;
@@ -138,8 +162,8 @@ impl Engine {
         let versions: Vec<u32> = versions.keys().copied().collect();
         let known = ModelVersions { task, model: name, versions, default_version };
         let mut config = self.loader.config.canary.apply(&known, model.rollout());
-        // A version that could not be loaded gets no traffic.
-        let served = |version: u32| known.versions.contains(&version);
+        // A version that could not be loaded gets no traffic; one that became the default is compared with nothing.
+        let served = |version: u32| known.versions.contains(&version) && version != default_version;
         config.canary = config.canary.filter(|canary| served(canary.version));
         config.arms.retain(|arm| served(arm.version));
         config.shadow = config.shadow.filter(|shadow| served(shadow.version));
@@ -150,7 +174,9 @@ impl Engine {
     async fn bring_up(&self, spec: Spec, before: Option<&Arc<ModelVersion>>) -> Result<Arc<ModelVersion>, String> {
         let label = spec.label();
         let version = ModelVersion::new(spec, Arc::clone(&self.loader)).map_err(|fault| format!("{label}: {fault}"))?;
-        if self.loader.config.load_all || before.is_some_and(|before| before.is_ready()) {
+        if before.is_some_and(|before| before.is_withdrawn()) {
+            version.unload(true, UNLOADED);
+        } else if self.loader.config.load_all || before.is_some_and(|before| before.is_ready()) {
             version.load().await?;
         }
         Ok(Arc::new(version))
@@ -166,6 +192,8 @@ impl Engine {
                 None => {
                     report.removed.push(spec.label());
                     gone.unload(true, "it is no longer in the model repository");
+                    let card = gone.card();
+                    self.metrics().retire(&card.task, &card.model, card.version, card.tier.as_deref());
                 }
             }
         }
@@ -188,15 +216,17 @@ impl Engine {
         };
         let wanted = |number: &u32| version.is_none_or(|version| version == *number);
         let mut any = false;
+        let mut failed = Vec::new();
         for (_, one) in found.versions.iter().filter(|(number, _)| wanted(number)) {
             any = true;
-            one.load().await.map_err(LoadError::Failed)?;
-        }
-        let faults = faults_of(&report.faults, name);
-        if !faults.is_empty() {
-            return Err(LoadError::Failed(faults));
+            failed.extend(one.load().await.err());
         }
         self.changes.send_modify(|changes| *changes += 1);
+        failed.push(faults_of(&report.faults, name));
+        failed.retain(|fault| !fault.is_empty());
+        if !failed.is_empty() {
+            return Err(LoadError::Failed(failed.join("; ")));
+        }
         if any { Ok(()) } else { Err(LoadError::NotFound(NotFound::Version(found.versions.keys().copied().collect()))) }
     }
 
@@ -212,7 +242,7 @@ impl Engine {
             return Err(NotFound::Version(model.versions.keys().copied().collect()));
         }
         for (_, one) in model.versions.iter().filter(|(number, _)| version.is_none_or(|version| version == **number)) {
-            one.unload(true, "it was unloaded; POST /models/{name}/load brings it back");
+            one.unload(true, UNLOADED);
         }
         self.changes.send_modify(|changes| *changes += 1);
         Ok(())
@@ -230,7 +260,13 @@ pub enum LoadError {
 
 /// Does a fault speak of a model, by its public name or its folder's path?
 fn mentions(fault: &str, name: &str) -> bool {
-    fault.contains(&format!("{name} ")) || fault.contains(&format!("/{}/", name.replace('.', "/")))
+    // `lof` is not meant by a fault of `my_lof`.
+    let whole = |(at, _): (usize, &str)| {
+        let before = fault.get(..at).and_then(|before| before.chars().next_back());
+        !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-'))
+    };
+    let path = format!("{}/", name.replace('.', "/"));
+    fault.match_indices(&format!("{name} ")).any(whole) || fault.match_indices(&path).any(whole)
 }
 
 fn faults_of(faults: &[String], name: &str) -> String {
@@ -238,10 +274,16 @@ fn faults_of(faults: &[String], name: &str) -> String {
     own.join("; ")
 }
 
+/// Does a version that stayed answer another schema than the task has now? Readings would be checked by the one and
+/// run by the other.
+fn outdated(folder: &TaskFolder, models: &BTreeMap<String, Model>) -> bool {
+    models.values().flat_map(|model| model.versions.values()).any(|version| version.spec.kind != folder.kind)
+}
+
 /// A task or model whose files turned faulty goes on as it was, for as long as its folder is there.
 fn keep_faulty(old: &Index, tasks: &mut BTreeMap<String, Task>, dir: &std::path::Path) {
     for (name, before) in &old.tasks {
-        if !dir.join(name).join("task.toml").is_file() {
+        if is_gone(&dir.join(name).join("task.toml")) {
             continue;
         }
         let Some(task) = tasks.get_mut(name) else {
@@ -249,9 +291,16 @@ fn keep_faulty(old: &Index, tasks: &mut BTreeMap<String, Task>, dir: &std::path:
             continue;
         };
         for (model, before) in &before.models {
-            if !task.models.contains_key(model) && dir.join(name).join(model).join("model.toml").is_file() {
+            let same_kind = before.versions.values().all(|version| version.spec.kind == task.folder.kind);
+            let there = !is_gone(&dir.join(name).join(model).join("model.toml"));
+            if !task.models.contains_key(model) && there && same_kind {
                 task.models.insert(model.clone(), before.clone());
             }
         }
     }
+}
+
+/// Is a file not there? One that cannot be looked at for another reason counts as there.
+fn is_gone(path: &std::path::Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
 }

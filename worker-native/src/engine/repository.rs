@@ -1,7 +1,7 @@
 //! The model repository on disk: `task.toml`, `model.toml`, and which versions there are.
 //!
-//! Owns the files' format (`models/README.md`) and its faults; it opens no ONNX file. What is
-//! faulty is left out and told: the rest can still be served.
+//! Owns reading the files and their faults; the words of the format are `docs/models.md`'s. It opens
+//! no ONNX file. What is faulty is left out and told: the rest can still be served.
 
 mod task;
 
@@ -25,6 +25,8 @@ pub struct Repository {
     pub tasks: Vec<TaskFolder>,
     /// Every fault, each with its file and key; what it concerns is left out.
     pub faults: Vec<String>,
+    /// Could its folder be read at all?
+    pub readable: bool,
 }
 
 /// One model: `model.toml`.
@@ -44,7 +46,7 @@ pub struct ModelFolder {
     /// The version that answers unless the caller names one.
     pub default_version: u32,
     /// What its output tensor means; none for a `tensor` task.
-    pub output: Option<Output>,
+    pub output: Option<Meaning>,
     /// What computes it.
     #[serde(default)]
     pub backend: BackendChoice,
@@ -89,7 +91,7 @@ pub enum BackendChoice {
 /// What a model's output tensor means.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum Output {
+pub enum Meaning {
     /// `[rows, classes]`: probabilities in the order of the task's classes.
     Probabilities {
         /// The tensor's name.
@@ -125,7 +127,10 @@ pub enum Output {
     },
 }
 
-impl Output {
+// `loader` is the last to use the former name.
+pub(super) use Meaning as Output;
+
+impl Meaning {
     /// The tensor's name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -165,7 +170,13 @@ pub struct VersionFacts {
     pub accuracy: Option<f32>,
     /// SHA-256 of the file, in hex.
     pub sha256: String,
+    #[serde(flatten)]
+    rest: toml::Table,
 }
+
+/// What a version's record may say besides, for people.
+const FOR_PEOPLE: [&str; 9] =
+    ["samples", "evaluation", "trained_with", "data", "seed", "command", "regimes", "loss", "notes"];
 
 impl ModelFolder {
     /// The file of a version.
@@ -195,11 +206,16 @@ impl Repository {
         let folders = match folders(dir) {
             Ok(folders) => folders,
             Err(error) => {
-                repository.faults.push(format!("{error}; set MODEL_DIR to the model repository"));
+                repository.faults.push(format!("{}: {error}; set MODEL_DIR to the model repository", dir.display()));
                 return repository;
             }
         };
-        for folder in folders.iter().filter(|folder| folder.join("task.toml").is_file()) {
+        repository.readable = true;
+        for folder in &folders {
+            if !folder.join("task.toml").is_file() {
+                repository.faults.extend(forgotten(folder));
+                continue;
+            }
             if let Some(task) = task::read(folder, &mut repository.faults) {
                 repository.tasks.push(task);
             }
@@ -209,6 +225,15 @@ impl Repository {
         }
         repository
     }
+}
+
+/// A folder that looks like a task and has no `task.toml`.
+fn forgotten(folder: &Path) -> Option<String> {
+    let models = folders(folder).ok()?;
+    models
+        .iter()
+        .any(|model| model.join("model.toml").is_file())
+        .then(|| format!("{}: it has models and no task.toml", folder.display()))
 }
 
 fn folders(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -259,12 +284,24 @@ fn read_model(dir: &Path, kind: &Kind, tiers: &[String]) -> Result<ModelFolder, 
             faults.push(at(format!("{key} must be from 1 to {most}")));
         }
     }
+    for folder in folders(dir).unwrap_or_default() {
+        let name = folder_name(&folder);
+        if folder.join("model.onnx").is_file() && !model.raw_versions.contains_key(name) {
+            faults.push(at(format!("folder {name}/ has a model.onnx and no [versions.{name}]")));
+        }
+    }
     for (name, facts) in std::mem::take(&mut model.raw_versions) {
+        for key in facts.rest.keys().filter(|key| !FOR_PEOPLE.contains(&key.as_str())) {
+            let known = FOR_PEOPLE.join(", ");
+            faults.push(at(format!("versions.{name}: `{key}` is not known; known are accuracy, sha256, {known}")));
+        }
         if facts.accuracy.is_some_and(|accuracy| !(0.0..=1.0).contains(&accuracy)) {
             faults.push(at(format!("versions.{name}: accuracy must be from 0 to 1")));
         }
         match name.parse::<u32>() {
-            Ok(version) if version >= 1 => drop(model.versions.insert(version, facts)),
+            Ok(version) if version >= 1 => {
+                drop(model.versions.insert(version, VersionFacts { rest: toml::Table::new(), ..facts }))
+            }
             Ok(_) | Err(_) => faults.push(at(format!("versions.{name}: a version is a whole number from 1"))),
         }
     }
@@ -277,7 +314,7 @@ fn read_model(dir: &Path, kind: &Kind, tiers: &[String]) -> Result<ModelFolder, 
 }
 
 /// Does the output's meaning go with the kind of the task?
-fn output_fault(output: Option<&Output>, kind: &Kind) -> Option<String> {
+fn output_fault(output: Option<&Meaning>, kind: &Kind) -> Option<String> {
     let wanted = match kind {
         Kind::Tensor => {
             return output
@@ -296,7 +333,7 @@ fn output_fault(output: Option<&Output>, kind: &Kind) -> Option<String> {
         return Some(format!("output: kind {:?}, this task needs {wanted:?}", output.kind()));
     }
     match output {
-        Output::Score { threshold, slope, .. } if !threshold.is_finite() || !slope.is_finite() || *slope <= 0.0 => {
+        Meaning::Score { threshold, slope, .. } if !threshold.is_finite() || !slope.is_finite() || *slope <= 0.0 => {
             Some("output: threshold must be finite and slope above 0".to_owned())
         }
         _ => None,

@@ -1,8 +1,9 @@
 //! ONNX Runtime: finding the library, opening sessions, running them.
 //!
-//! With `runtime/convert.rs` the only place that names `ort`. One environment a process; a session
-//! belongs to one worker (its `run` takes `&mut self`, and sharing one behind a lock is slower
-//! than two).
+//! With the modules below it the only place of the engine that names `ort`; the commands have
+//! `onnx::oracle`, the tests of the tree kernel an oracle of their own. One environment a process;
+//! a session belongs to one worker (its `run` takes `&mut self`, and sharing one behind a lock is
+//! slower than two).
 
 mod convert;
 mod providers;

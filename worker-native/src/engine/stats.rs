@@ -136,6 +136,8 @@ pub(super) struct Stats {
     run: Histogram,
     sizes: Vec<(AtomicU64, AtomicU64)>,
     service_us: AtomicU32,
+    // What a run is taken to last at least when a deadline is near.
+    hope_us: AtomicU32,
     last_run_ms: AtomicU64,
     pub(super) metrics: Option<ModelMetrics>,
 }
@@ -161,6 +163,7 @@ impl Stats {
             run: Histogram::default(),
             sizes: (0..=max_batch).map(|_| Default::default()).collect(),
             service_us: AtomicU32::new(micros(per_reading)),
+            hope_us: AtomicU32::new(micros(per_reading)),
             last_run_ms: AtomicU64::new(0),
             metrics,
         }
@@ -210,8 +213,17 @@ impl Stats {
     }
 
     /// Would a run that begins now end after the deadline?
+    ///
+    /// Each time the estimate alone says so, it shrinks by an eighth: only a run can show that the model has become
+    /// quick again, so after one that took long (a machine that stood still) some must be tried.
     pub(super) fn ends_after(&self, deadline: Instant) -> bool {
-        Instant::now() + Duration::from_micros(u64::from(self.service_us())) > deadline
+        let now = Instant::now();
+        let hope = self.hope_us.load(Ordering::Relaxed);
+        let late = now + Duration::from_micros(u64::from(hope)) > deadline;
+        if late && now < deadline {
+            self.hope_us.store(hope - hope / 8, Ordering::Relaxed);
+        }
+        late
     }
 
     /// Exponential smoothing with weight 1/8, as for round-trip times (RFC 6298 §2).
@@ -221,7 +233,9 @@ impl Stats {
         let old = i64::from(self.service_us());
         let smoothed = old + (new - old) / 8;
         // Two workers may race here; losing one sample of a smoothed figure harms nobody.
-        self.service_us.store(u32::try_from(smoothed).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+        let smoothed = u32::try_from(smoothed).unwrap_or(u32::MAX).max(1);
+        self.service_us.store(smoothed, Ordering::Relaxed);
+        self.hope_us.store(smoothed, Ordering::Relaxed);
     }
 
     pub(super) fn view(&self) -> StatsView {
@@ -291,5 +305,14 @@ mod tests {
         let stats = Stats::new(1, Duration::from_secs(1), None);
         assert!(stats.ends_after(Instant::now() + Duration::from_millis(500)));
         assert!(!stats.ends_after(Instant::now() + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn one_long_run_does_not_turn_all_readings_away_for_ever() {
+        let stats = Stats::new(1, Duration::from_micros(50), None);
+        stats.ran(1, 1, Duration::from_secs(600));
+        let turned_away = (0..200).take_while(|_| stats.ends_after(Instant::now() + Duration::from_secs(2))).count();
+        assert!((5..60).contains(&turned_away), "{turned_away}");
+        assert!(stats.service_us() > 60_000_000, "what others are told is what was measured");
     }
 }

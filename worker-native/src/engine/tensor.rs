@@ -280,6 +280,22 @@ impl Tensor {
         self.shape.get(1..).map_or(0, |axes| axes.iter().product())
     }
 
+    /// Adds another tensor's rows; false where types or other axes differ, and nothing is added.
+    #[must_use]
+    pub fn append_rows(&mut self, other: &Self) -> bool {
+        if self.shape.get(1..) != other.shape.get(1..) {
+            return false;
+        }
+        let Some(rows) = self.rows().checked_add(other.rows()) else { return false };
+        if !self.data.append(&other.data) {
+            return false;
+        }
+        if let Some(first) = self.shape.first_mut() {
+            *first = rows;
+        }
+        true
+    }
+
     /// The rows of a range as a tensor of their own; none where the shape does not fit the elements.
     #[must_use]
     pub fn rows_of(&self, range: std::ops::Range<usize>) -> Option<Self> {

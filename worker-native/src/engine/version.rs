@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use shared::reading;
 
@@ -16,7 +17,7 @@ use super::answer::{Answer, Card};
 use super::batcher::{Input, Output, Ran, RunFacts};
 use super::loader::{Loader, Spec};
 use super::pool::{NotRun, Pool, PoolError};
-use super::repository::Output as Meaning;
+use super::repository::Meaning;
 use super::tensor::{Signature, Tensor};
 use crate::cache::KeyBase;
 use crate::clock::now_ms;
@@ -79,13 +80,15 @@ impl Slot {
     }
 
     /// A load has ended; the pool serves unless the version was taken away meanwhile.
-    fn loaded(&self, pool: Pool) {
+    fn loaded(&self, pool: Arc<Pool>) -> Result<(), String> {
         let mut state = self.state();
         if self.withdrawn.load(Ordering::Relaxed) {
-            return pool.close();
+            pool.close();
+            return Err("it was unloaded while it was being loaded".to_owned());
         }
-        self.pool.store(Some(Arc::new(pool)));
+        self.pool.store(Some(pool));
         *state = StateView { state: VersionState::Ready, reason: String::new() };
+        Ok(())
     }
 }
 
@@ -159,7 +162,9 @@ impl ModelVersion {
     /// Would a request sent now be run, if need be after loading?
     #[must_use]
     pub fn is_servable(&self) -> bool {
-        self.is_ready() || (self.loads_by_itself() && self.state().state != VersionState::Failed)
+        self.is_ready()
+            || (self.loads_by_itself() && self.state().state != VersionState::Failed)
+            || self.successor.load().as_ref().is_some_and(|successor| successor.is_servable())
     }
 
     fn loads_by_itself(&self) -> bool {
@@ -206,11 +211,20 @@ impl ModelVersion {
         if self.state().state == VersionState::Failed {
             return Err(self.unavailable());
         }
-        self.load_alone(alone).await.map_err(|_| self.unavailable())?;
-        self.pool().ok_or_else(|| self.unavailable())
+        // The fault is kept in the state, where `unavailable` reads it.
+        drop(self.load_alone(alone).await);
+        if let Some(pool) = self.pool() {
+            return Ok(pool);
+        }
+        // A newer file may have come during the load: then this one's pool was closed at once.
+        match self.successor.load_full() {
+            Some(successor) => Box::pin(successor.acquire()).await,
+            None => Err(self.unavailable()),
+        }
     }
 
-    fn unavailable(&self) -> PoolError {
+    /// Why it cannot be served now.
+    pub(crate) fn unavailable(&self) -> PoolError {
         let StateView { state, reason } = self.state();
         let label = self.spec.label();
         PoolError::Unavailable(match state {
@@ -226,9 +240,28 @@ impl ModelVersion {
     /// # Errors
     /// What is wrong with the version.
     pub(super) async fn load(&self) -> Result<(), String> {
-        self.slot.withdrawn.store(false, Ordering::Relaxed);
+        {
+            let _state = self.slot.state();
+            self.slot.withdrawn.store(false, Ordering::Relaxed);
+        }
         let alone = Arc::clone(&self.loading).lock_owned().await;
-        if self.slot.pool.load().is_some() { Ok(()) } else { self.load_alone(alone).await }
+        if self.is_dead() {
+            self.unload(false, "its workers do not come back");
+        }
+        if self.slot.pool.load().is_none() {
+            return self.load_alone(alone).await;
+        }
+        self.check_file().await
+    }
+
+    /// Is the file still the one that `model.toml` speaks of? It goes on serving either way: the next start would not.
+    async fn check_file(&self) -> Result<(), String> {
+        let (loader, spec) = (Arc::clone(&self.loader), self.spec.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            let fault = spec.check_file().err();
+            fault.map(|fault| loader.without_dir(&format!("{}: {fault}; what is loaded goes on serving", spec.label())))
+        });
+        checked.await.map_err(|error| error.to_string())?.map_or(Ok(()), Err)
     }
 
     /// Loads on a thread of its own, to the end: a caller whose deadline is shorter than the load leaves it loaded for
@@ -242,13 +275,15 @@ impl ModelVersion {
         let loaded = tokio::task::spawn_blocking(move || {
             let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.load(&spec, card, metrics)))
                 .unwrap_or_else(|_| Err("loading it panicked; the log has the cause".to_owned()));
-            let ended = loaded.map_err(|fault| format!("{}: {fault}", spec.label()));
+            let ended = loaded.map_err(|fault| loader.without_dir(&format!("{}: {fault}", spec.label())));
             match ended {
                 Ok(pool) => {
                     log_loaded(&spec, &pool);
-                    slot.loaded(pool);
+                    let pool = Arc::new(pool);
+                    loader.watch(&pool);
+                    let served = slot.loaded(pool);
                     drop(alone);
-                    Ok(())
+                    served
                 }
                 Err(fault) => {
                     slot.set_state(VersionState::Failed, fault.clone());
@@ -273,6 +308,16 @@ impl ModelVersion {
         }
     }
 
+    /// Was it taken from memory by an operator?
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.slot.withdrawn.load(Ordering::Relaxed)
+    }
+
+    /// Is it in memory with no worker left? Then only a new load helps.
+    pub(super) fn is_dead(&self) -> bool {
+        self.slot.pool.load().as_ref().is_some_and(|pool| !pool.is_alive())
+    }
+
     /// Could it not be loaded?
     pub(super) fn has_failed(&self) -> bool {
         self.state().state == VersionState::Failed
@@ -281,7 +326,8 @@ impl ModelVersion {
     /// Its successor is in the index; what waits here is still answered here.
     pub(super) fn hand_over(&self, successor: &Arc<Self>) {
         self.successor.store(Some(Arc::clone(successor)));
-        self.unload(false, "a newer file took its place");
+        // For good: a load that is under way must leave no pool behind that nobody looks after.
+        self.unload(true, "a newer file took its place");
     }
 
     /// Milliseconds since the last request.
@@ -321,24 +367,21 @@ impl ModelVersion {
     /// # Errors
     /// [`PoolError`]; `Invalid` where they do not fit the model.
     pub async fn infer(&self, tensors: Vec<Tensor>, deadline: Option<Instant>) -> Result<Vec<Tensor>, PoolError> {
-        let chunks = self.acquire().await?.chunks(tensors)?;
-        let runs = chunks.into_iter().map(|chunk| self.submit(chunk, deadline));
+        let pool = self.acquire().await?;
+        let runs = pool.chunks(tensors)?.into_iter().map(|chunk| self.submit(chunk, deadline));
+        // As many as keep the workers busy: all at once would fill the queue, which is everybody's.
+        let mut outputs = stream::iter(runs).buffered(2 * pool.workers.max(1));
         let mut joined: Vec<Tensor> = Vec::new();
-        for output in futures_util::future::join_all(runs).await {
+        while let Some(output) = outputs.next().await {
             let (Ran { output: Output::Tensors(part), .. }, _) = output? else {
                 return Err(PoolError::Failed("tensors were wanted, rows came".to_owned()));
             };
             if joined.is_empty() {
                 joined = part;
-                continue;
-            }
-            for (whole, part) in joined.iter_mut().zip(part) {
-                if !whole.data.append(&part.data) {
-                    return Err(PoolError::Failed("the model's outputs differ between batches".to_owned()));
-                }
-                if let Some(rows) = whole.shape.first_mut() {
-                    *rows += part.rows();
-                }
+            } else if joined.len() != part.len()
+                || !joined.iter_mut().zip(&part).all(|(whole, part)| whole.append_rows(part))
+            {
+                return Err(PoolError::Failed("the model's outputs differ between batches".to_owned()));
             }
         }
         Ok(joined)
@@ -352,7 +395,7 @@ impl ModelVersion {
                 // Loading may take longer than the caller has.
                 Some(deadline) => tokio::time::timeout_at(deadline.into(), self.acquire())
                     .await
-                    .map_err(|_| PoolError::Expired { started: false })??,
+                    .map_err(|_| PoolError::Expired { run: None })??,
             };
             match pool.run(input, deadline).await {
                 Ok(ran) => return Ok((ran, Arc::clone(&pool.card))),

@@ -20,7 +20,7 @@ pub async fn poll_repository(engine: &Engine, shutdown: &CancellationToken) {
         return shutdown.cancelled().await;
     };
     let dir = engine.loader.config.dir.clone();
-    let mut seen = look(dir.clone()).await;
+    let mut seen = engine.seen.clone();
     while shutdown.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
         let now = look(dir.clone()).await;
         if now != seen {
@@ -45,26 +45,29 @@ pub async fn evict_idle(engine: &Engine, shutdown: &CancellationToken) {
 }
 
 /// Names, sizes and times of the files that matter: what changes when something is dropped in.
-async fn look(dir: PathBuf) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
-    tokio::task::spawn_blocking(move || {
-        let mut found = Vec::new();
-        // <task>/<model>/<version>/<file>
-        walk(&dir, 3, &mut found);
-        found.sort();
-        found
-    })
-    .await
-    .unwrap_or_default()
+pub(super) type Seen = Vec<(PathBuf, u64, Option<SystemTime>)>;
+
+async fn look(dir: PathBuf) -> Seen {
+    tokio::task::spawn_blocking(move || look_now(&dir)).await.unwrap_or_default()
 }
 
-fn walk(dir: &Path, depth: usize, found: &mut Vec<(PathBuf, u64, Option<SystemTime>)>) {
+/// Looks at the repository; blocks.
+pub(super) fn look_now(dir: &Path) -> Seen {
+    let mut found = Vec::new();
+    // <task>/<model>/<version>/<file>
+    walk(dir, 3, &mut found);
+    found.sort();
+    found
+}
+
+fn walk(dir: &Path, depth: usize, found: &mut Seen) {
     let Ok(entries) = std::fs::read_dir(dir) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.is_dir() {
             if depth > 0 {
                 walk(&path, depth - 1, found);
             }
-        } else if path.extension().is_some_and(|kind| kind == "toml" || kind == "onnx")
+        } else if path.extension().is_some_and(|kind| kind == "toml" || kind == "onnx" || kind == "json")
             && let Ok(facts) = path.metadata()
         {
             found.push((path, facts.len(), facts.modified().ok()));
@@ -92,11 +95,15 @@ pub fn start_watchdog(engine: Arc<Engine>) -> std::io::Result<Watchdog> {
 
 fn watch(engine: &Engine, end: &Receiver<()>) {
     while end.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-        let now = Instant::now();
-        for version in engine.index().versions() {
-            if let Some(pool) = version.pool() {
-                pool.look_after(now, engine.loader.config.max_run);
-            }
+        let (now, mut held) = (Instant::now(), false);
+        for pool in engine.loader.living_pools() {
+            pool.look_after(now, engine.loader.config.max_run);
+            held |= pool.holds_runtime();
+        }
+        if held {
+            // The thread that a run holds may be the one that waited for the network and the clock: without work from
+            // outside, the runtime's other threads sleep on.
+            drop(engine.loader.tasks.spawn(async {}));
         }
     }
 }

@@ -52,16 +52,21 @@ impl Watch {
         self.state().started = Some(Instant::now());
     }
 
-    /// The run is over, however it ended.
-    pub(super) fn end(&self) {
+    /// The run is over, however it ended; says whether it had to be interrupted.
+    pub(super) fn end(&self) -> bool {
         let mut state = self.state();
         state.started = None;
         // Under the lock: a late interruption of this run must not end the next one.
-        if std::mem::take(&mut state.stopped)
-            && let Some(switch) = &self.switch
-        {
+        let stopped = std::mem::take(&mut state.stopped);
+        if stopped && let Some(switch) = &self.switch {
             switch.reset();
         }
+        stopped
+    }
+
+    /// Does the worker run now?
+    pub(super) fn is_running(&self) -> bool {
+        self.state().started.is_some()
     }
 
     /// Was the worker replaced while it was away?
@@ -121,7 +126,7 @@ mod tests {
         assert_eq!(switch.0.load(Ordering::Relaxed), 1);
         assert_eq!(watch.look(begun + limit * 11, limit), Seen::Lost);
         assert_eq!(watch.look(begun + limit * 12, limit), Seen::Well);
-        watch.end();
+        assert!(watch.is_running() && watch.end() && !watch.is_running());
         assert_eq!(switch.0.load(Ordering::Relaxed), 0, "the next run must be possible");
         assert!(watch.is_given_up());
     }

@@ -158,7 +158,7 @@ fn find<'a>(catalog: &'a Catalog, statement: &Statement) -> Result<(&'a CatalogT
         let task = catalog.task(name).ok_or_else(|| {
             ApiError::new(
                 ErrorCode::UnknownTask,
-                format!("task `{name}` is not here; there are: {}", catalog.task_names()),
+                format!("no task `{name}` takes readings; these do: {}", catalog.task_names()),
             )
         })?;
         let found = task.model(&statement.model).map(|model| (task, model));

@@ -1,10 +1,10 @@
 //! `POST /v1/infer`: an answer now, from a task of any kind.
 //!
-//! A reading is handed to `/predict`; a text or a series is made step by step (`session`). Which it
+//! A reading is handed to `/predict`; a text or a series is made step by step (`making`). Which it
 //! is, and what is asked for, is `generate`'s to say.
 
+pub(super) mod making;
 pub(super) mod readings;
-pub(super) mod session;
 
 use std::time::Instant;
 
@@ -22,8 +22,8 @@ use super::error::ApiError;
 use super::rim::RequestId;
 use crate::app::App;
 use crate::generate::{self, Target};
+use making::Making;
 use readings::Readings;
-use session::Session;
 
 /// What a body asks for, checked.
 #[derive(Debug)]
@@ -31,12 +31,12 @@ pub(super) enum Plan {
     /// One reading or several.
     Readings(Readings),
     /// A text or a series.
-    Making(Box<Session>),
+    Making(Box<Making>),
 }
 
 /// One request, as far as every part of it needs it.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct Caller {
     pub(super) app: App,
     pub(super) request_id: String,
     pub(super) headers: HeaderMap,
@@ -49,33 +49,33 @@ pub(super) async fn infer(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let asked = Asked { app, request_id, headers, started: Instant::now() };
-    let bytes = body::read(&asked.app.config.http, &asked.headers, body).await?;
-    match plan(&asked, &bytes, None)? {
+    let caller = Caller { app, request_id, headers, started: Instant::now() };
+    let bytes = body::read(&caller.app.config.http, &caller.headers, body).await?;
+    match plan(&caller, &bytes, None)? {
         Plan::Readings(readings) => {
             let only = readings.only()?;
-            readings.answer(&asked, only).await
+            readings.answer(&caller, only).await
         }
-        Plan::Making(mut session) => {
-            while !session.is_over() {
-                session.step().await?;
+        Plan::Making(mut making) => {
+            while !making.is_over() {
+                making.step().await?;
             }
-            let mut response = Json(session.answer()).into_response();
-            response.extensions_mut().insert(session.applied());
+            let mut response = Json(making.answer()).into_response();
+            response.extensions_mut().insert(making.applied());
             Ok(response)
         }
     }
 }
 
 /// Reads a body and finds what answers it; a text's random numbers begin at `seed` where the body names no other.
-pub(super) fn plan(asked: &Asked, bytes: &[u8], seed: Option<u64>) -> Result<Plan, ApiError> {
+pub(super) fn plan(caller: &Caller, bytes: &[u8], seed: Option<u64>) -> Result<Plan, ApiError> {
     let object = json::body(bytes).map_err(|detail| ApiError::new(ErrorCode::InvalidJson, detail))?;
-    let index = asked.app.engine.index();
+    let index = caller.app.engine.index();
     match generate::target(&index, &object)? {
         Target::Readings { task, model } => Ok(Plan::Readings(Readings::read(&object, task, model.as_deref())?)),
         Target::Generating { task, wish, model } => {
             let chosen = generate::model(task, model.as_deref(), &wish)?;
-            Ok(Plan::Making(Box::new(Session::begin(asked, task, *wish, chosen, seed)?)))
+            Ok(Plan::Making(Box::new(Making::begin(caller, task, *wish, chosen, seed)?)))
         }
     }
 }

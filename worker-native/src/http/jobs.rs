@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +13,7 @@ use shared::problem::ErrorCode;
 
 use super::body;
 use super::error::ApiError;
+use super::predict::Wanted;
 use super::rim::{Applied, RequestId};
 use crate::app::App;
 use crate::clock::now_ms;
@@ -44,12 +45,15 @@ struct JobView<'a> {
 pub(super) async fn hand_in(
     State(app): State<App>,
     Extension(RequestId(request_id)): Extension<RequestId>,
+    RawQuery(query): RawQuery,
     map: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    let wanted = Wanted::read(query.as_deref())?;
     let bytes = body::read(&app.config.http, &map, body).await?;
     let index = app.engine.index();
-    let request = shared::reading::parse(&bytes, &index.catalog)?;
+    let mut request = shared::reading::parse(&bytes, &index.catalog)?;
+    wanted.apply(&mut request)?;
     let advice = Advice::from_headers(&map);
     let routed = choose(&index, &app.snapshots, &app.config.routing.policy, (&request, &request_id), &advice)?;
     let task = &request.task.schema.name;

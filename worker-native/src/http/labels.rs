@@ -11,7 +11,7 @@ use shared::catalog::Catalog;
 use shared::ids::is_id;
 use shared::problem::ErrorCode;
 use shared::reading::{Fault, MAX_FAULTS, pointer};
-use shared::schema::{TaskKind, TaskSchema};
+use shared::schema::TaskSchema;
 
 use super::error::ApiError;
 use crate::rollout::Rollout;
@@ -176,16 +176,12 @@ fn judge(truth: &Truth, answered: &Answered, schema: Option<&TaskSchema>) -> Res
         Truth::Correct(correct) => return Ok(*correct),
         Truth::Label(label) => label,
     };
-    let words: Vec<&str> = match schema {
-        Some(schema) if schema.kind == TaskKind::Classification => schema.classes.iter().map(String::as_str).collect(),
-        Some(schema) if schema.kind == TaskKind::Anomaly => vec!["normal", "anomaly"],
-        Some(_) | None => vec![],
-    };
+    let words = schema.map(TaskSchema::labels).unwrap_or_default();
     match &answered.prediction {
         Some(prediction) if words.contains(&label.as_str()) => Ok(**prediction == **label),
         Some(_) if !words.is_empty() => {
             let detail = format!("`label` is none of task `{}`'s: {}", answered.task, words.join(", "));
-            Err(invalid(vec![Fault::new("#/label", "unknown_value", detail)]))
+            Err(invalid(vec![Fault::new("#/label", "not_a_value", detail)]))
         }
         Some(_) | None => {
             let detail = format!("answers of task `{}` are no classes; send `correct`", answered.task);

@@ -20,6 +20,8 @@ use crate::app::App;
 
 /// Pause after a failed accept: out of file descriptors, the next one fails as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long what was sent may stay unread; then the connection is cut.
+const UNREAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// Serves until `shutdown`; then open requests may end within the drain timeout, and what is left is cut.
 pub async fn serve(listener: TcpListener, router: Router, app: &App, shutdown: &CancellationToken) {
@@ -35,6 +37,7 @@ pub async fn serve(listener: TcpListener, router: Router, app: &App, shutdown: &
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY on a connection");
         }
+        unwritten_limit(&stream);
         let service = TowerToHyperService::new(router.clone());
         let connection = graceful.watch(server.serve_connection(TokioIo::new(stream), service));
         let counted = app.metrics.connection();
@@ -50,6 +53,16 @@ pub async fn serve(listener: TcpListener, router: Router, app: &App, shutdown: &
         tracing::warn!(open = connections.len(), "connections still open at DRAIN_TIMEOUT_MS are cut");
     }
     connections.shutdown().await;
+}
+
+/// A caller that stops reading must not hold its connection, and what it asked for, for ever.
+fn unwritten_limit(stream: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNREAD_LIMIT)) {
+        tracing::debug!(%error, "no TCP_USER_TIMEOUT on a connection");
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (stream, UNREAD_LIMIT);
 }
 
 /// The next connection and its place among the open ones; none once the service is to end.

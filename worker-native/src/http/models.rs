@@ -31,8 +31,18 @@ fn model_view(task: &Task, model: &Model) -> Value {
         "name": folder.name, "task": task.folder.name, "public_name": format!("{}.{}", task.folder.name, folder.name),
         "description": folder.description, "kind": kind_name(&task.folder.kind), "tier": folder.tier,
         "type": folder.model_type, "default_version": model.default_version, "versions": versions,
-        "rollout": model.rollout.view(),
+        "rollout": rollout_view(model),
     })
+}
+
+/// How the versions do, without the single disagreements: they name other callers' requests, and this page passes the
+/// edge. `GET /models/{name}/rollout` has them.
+fn rollout_view(model: &Model) -> Value {
+    let mut view = serde_json::to_value(model.rollout.view()).unwrap_or_default();
+    if let Some(Value::Object(shadow)) = view.get_mut("shadow") {
+        shadow.remove("disagreements");
+    }
+    view
 }
 
 fn version_view(version: &ModelVersion) -> Value {

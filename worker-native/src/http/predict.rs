@@ -210,7 +210,7 @@ struct RawBatch {
 #[derive(Debug, Serialize)]
 struct BatchAnswer {
     request_id: String,
-    predictions: Vec<Box<RawValue>>,
+    predictions: Vec<Element>,
     total_samples: usize,
     succeeded: usize,
     failed: usize,
@@ -220,11 +220,20 @@ struct BatchAnswer {
     latency_ms: f64,
 }
 
-/// One reading's part of the answer, and whether it is an anomaly; none where it failed.
-#[derive(Debug)]
+/// One element's JSON, `index` and all: raw JSON cannot be flattened into another struct.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
 struct Element {
     answer: Box<RawValue>,
+    #[serde(skip)]
     anomaly: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+struct Indexed<T> {
+    index: usize,
+    #[serde(flatten)]
+    answer: T,
 }
 
 pub(super) async fn batch(
@@ -249,14 +258,16 @@ pub(super) async fn batch(
         let (app, index, wanted, map, request_id) = (&app, &index, &wanted, &map, &request_id);
         async move { element(app, index, (i, &raw), wanted, map, request_id).await }
     });
-    let elements: Vec<Element> = stream::iter(elements).buffered(AT_ONCE).collect().await;
-    let succeeded = elements.iter().filter(|element| element.anomaly.is_some()).count();
-    let anomalies_detected = elements.iter().filter(|element| element.anomaly == Some(true)).count();
+    // A batch alone must not fill a model's queue and be refused by it.
+    let at_once = AT_ONCE.min(app.config.models.max_waiting);
+    let predictions: Vec<Element> = stream::iter(elements).buffered(at_once).collect().await;
+    let succeeded = predictions.iter().filter(|element| element.anomaly.is_some()).count();
+    let anomalies_detected = predictions.iter().filter(|element| element.anomaly == Some(true)).count();
     #[expect(clippy::cast_precision_loss, reason = "counts of one body")]
     let anomaly_rate = if succeeded == 0 { 0.0 } else { anomalies_detected as f64 / succeeded as f64 };
     let answer = BatchAnswer {
         request_id,
-        predictions: elements.into_iter().map(|element| element.answer).collect(),
+        predictions,
         total_samples: total,
         succeeded,
         failed: total - succeeded,
@@ -297,7 +308,8 @@ async fn element(
         let done = run(app, index, &request, map, &id).await?;
         let (anomaly, decision) = (done.given.answer.is_anomaly, &done.routed.decision);
         app.metrics.decision(&request.task.schema.name, decision.tier.as_deref(), &decision.reason, false);
-        Ok::<_, ApiError>((indexed(i, &done.prediction(&request, &id)), anomaly))
+        let answer = Indexed { index: i, answer: done.prediction(&request, &id) };
+        Ok::<_, ApiError>((serde_json::value::to_raw_value(&answer), anomaly))
     };
     let (answer, anomaly) = match answered.await {
         Ok((answer, anomaly)) => (answer, Some(anomaly)),
@@ -305,18 +317,11 @@ async fn element(
             let faults: Vec<Fault> = error.faults.iter().map(|fault| within(fault, i)).collect();
             let problem = Problem::new(error.code, &error.detail, "/predict/batch", &faults, &id);
             app.metrics.error(error.code.http_status(), error.code.name());
-            (indexed(i, &serde_json::json!({ "error": problem })), None)
+            (serde_json::value::to_raw_value(&serde_json::json!({ "index": i, "error": problem })), None)
         }
     };
-    Element { answer, anomaly }
-}
-
-/// An object with its index in front.
-fn indexed(i: usize, object: &impl Serialize) -> Box<RawValue> {
     // Strings and numbers in memory: writing them has no failing case.
-    let json = serde_json::to_string(object).unwrap_or_default();
-    let rest = json.strip_prefix('{').unwrap_or("}");
-    RawValue::from_string(format!("{{\"index\":{i},{rest}")).unwrap_or_default()
+    Element { answer: answer.unwrap_or_default(), anomaly }
 }
 
 /// A fault of a reading, with the pointer into the whole body.

@@ -21,8 +21,8 @@ use shared::problem::ErrorCode;
 
 use super::body;
 use super::error::ApiError;
-use super::infer::session::Session;
-use super::infer::{Asked, Plan, plan};
+use super::infer::making::Making;
+use super::infer::{Caller, Plan, plan};
 use super::rim::{Applied, RequestId};
 use super::sse::{self, Mark, Place};
 use crate::app::App;
@@ -37,22 +37,22 @@ pub(super) async fn stream(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let asked = Asked { app, request_id, headers, started: Instant::now() };
-    let bytes = body::read(&asked.app.config.http, &asked.headers, body).await?;
-    let place = last_place(&asked.headers)?;
+    let caller = Caller { app, request_id, headers, started: Instant::now() };
+    let bytes = body::read(&caller.app.config.http, &caller.headers, body).await?;
+    let place = last_place(&caller.headers)?;
     if place.is_some_and(|place| place.done.is_none()) {
         // Nothing is left to send; 204 is what ends the attempts to connect again (WHATWG HTML §9.2.3).
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    match plan(&asked, &bytes, place.map(|place| place.seed))? {
-        Plan::Making(mut session) => {
-            session.ready().await?;
-            let mut mark = Mark::new(&bytes, session.file(), session.seed().unwrap_or(0));
+    match plan(&caller, &bytes, place.map(|place| place.seed))? {
+        Plan::Making(mut making) => {
+            making.ready().await?;
+            let mut mark = Mark::new(&bytes, making.file(), making.seed().unwrap_or(0));
             if let Some(place) = &place {
-                catch_up(&mut session, &mut mark, place).await?;
+                catch_up(&mut making, &mut mark, place).await?;
             }
-            let applied = session.applied();
-            Ok(respond(Making::begin(session, mark, &asked), applied))
+            let applied = making.applied();
+            Ok(respond(MakingFlow::begin(making, mark, &caller), applied))
         }
         Plan::Readings(readings) => {
             let mut mark = Mark::new(&bytes, "", 0);
@@ -61,7 +61,7 @@ pub(super) async fn stream(
                 let done = place.done.filter(|done| mark.is_of(place) && *done <= readings.count());
                 (0..done.ok_or_else(strange)?).for_each(|_| mark.passed());
             }
-            let (flow, applied) = Answering::begin(readings, mark, asked).await?;
+            let (flow, applied) = Answering::begin(readings, mark, caller).await?;
             Ok(respond(flow, applied))
         }
     }
@@ -80,12 +80,12 @@ fn strange() -> ApiError {
 }
 
 /// Makes again what the caller has, and checks that it is the same.
-async fn catch_up(session: &mut Session, mark: &mut Mark, place: &Place) -> Result<(), ApiError> {
+async fn catch_up(making: &mut Making, mark: &mut Mark, place: &Place) -> Result<(), ApiError> {
     while place.done.is_some_and(|done| mark.done() < done) {
-        if session.is_over() {
+        if making.is_over() {
             return Err(strange());
         }
-        mark.took(&sse::json(&session.step().await?));
+        mark.took(&sse::json(&making.step().await?));
     }
     if mark.is_at(place) { Ok(()) } else { Err(strange()) }
 }
@@ -120,31 +120,31 @@ trait Flow: Send + 'static {
 
 /// A text or a series, step by step.
 #[derive(Debug)]
-struct Making {
+struct MakingFlow {
     app: App,
-    session: Box<Session>,
+    making: Box<Making>,
     mark: Mark,
     ready: VecDeque<Event>,
     is_told: bool,
 }
 
-impl Making {
-    fn begin(session: Box<Session>, mark: Mark, asked: &Asked) -> Self {
+impl MakingFlow {
+    fn begin(making: Box<Making>, mark: Mark, caller: &Caller) -> Self {
         let accepted = Accepted {
-            request_id: &asked.request_id,
-            seed: session.seed(),
+            request_id: &caller.request_id,
+            seed: making.seed(),
             readings: None,
             resumed_after: mark.done(),
         };
         let ready = VecDeque::from([
             sse::first_event("accepted", mark.id(), &sse::json(&accepted)),
-            sse::event("decision", mark.id(), &sse::json(&session.decided())),
+            sse::event("decision", mark.id(), &sse::json(&making.decided())),
         ]);
-        Self { app: asked.app.clone(), session, mark, ready, is_told: false }
+        Self { app: caller.app.clone(), making, mark, ready, is_told: false }
     }
 }
 
-impl Flow for Making {
+impl Flow for MakingFlow {
     async fn next(&mut self) -> Option<Event> {
         if let Some(event) = self.ready.pop_front() {
             return Some(event);
@@ -152,11 +152,11 @@ impl Flow for Making {
         if self.is_told {
             return None;
         }
-        if self.session.is_over() {
+        if self.making.is_over() {
             self.is_told = true;
-            return Some(sse::event("result", self.mark.last_id(), &sse::json(&self.session.answer())));
+            return Some(sse::event("result", self.mark.last_id(), &sse::json(&self.making.answer())));
         }
-        match self.session.step().await {
+        match self.making.step().await {
             Ok(step) => {
                 let data = sse::json(&step);
                 self.mark.took(&data);
@@ -166,7 +166,7 @@ impl Flow for Making {
                 self.is_told = true;
                 log(&self.app, &error);
                 // The id of the last step: who connects again with it goes on from there.
-                Some(sse::event("error", self.mark.id(), &sse::json(&self.session.broken(&error, PATH))))
+                Some(sse::event("error", self.mark.id(), &sse::json(&self.making.broken(&error, PATH))))
             }
         }
     }
@@ -189,11 +189,14 @@ mod tests {
     use super::*;
 
     /// Goes on for ever; counts the events it was asked for, and says when it is gone.
-    struct Endless(Arc<AtomicUsize>, Arc<()>);
+    struct Endless {
+        made: Arc<AtomicUsize>,
+        _alive: Arc<()>,
+    }
 
     impl Flow for Endless {
         async fn next(&mut self) -> Option<Event> {
-            let made = self.0.fetch_add(1, Ordering::Relaxed);
+            let made = self.made.fetch_add(1, Ordering::Relaxed);
             Some(Event::default().data(made.to_string()))
         }
     }
@@ -201,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn an_event_is_made_when_it_is_asked_for_and_none_after_the_reader_has_left() {
         let (made, alive) = (Arc::new(AtomicUsize::new(0)), Arc::new(()));
-        let response = respond(Endless(Arc::clone(&made), Arc::clone(&alive)), Applied::default());
+        let response = respond(Endless { made: Arc::clone(&made), _alive: Arc::clone(&alive) }, Applied::default());
         let mut frames = response.into_body().into_data_stream();
         assert_eq!(made.load(Ordering::Relaxed), 0);
         for asked in 1..=3 {

@@ -99,22 +99,13 @@ impl Labels {
     }
 }
 
-/// The classes a task's predictions come from.
-fn classes(schema: &TaskSchema) -> Vec<String> {
-    match schema.kind {
-        TaskKind::Anomaly => vec!["normal".to_owned(), "anomaly".to_owned()],
-        TaskKind::Classification => schema.classes.clone(),
-        TaskKind::Regression => vec![],
-    }
-}
-
 /// What each value means: the classes themselves, and what the map adds or redefines.
 fn meaning(map: &[Pair], schema: &TaskSchema, faults: &mut Vec<String>) -> HashMap<String, String> {
     if schema.kind == TaskKind::Regression {
         faults
             .push(format!("--label: task `{}` answers with a number, and labels are compared as classes", schema.name));
     }
-    let classes = classes(schema);
+    let classes: Vec<String> = schema.labels().into_iter().map(str::to_owned).collect();
     let mut meaning: HashMap<String, String> = classes.iter().map(|class| (canonical(class), class.clone())).collect();
     for pair in map {
         match classes.iter().find(|class| canonical(class) == canonical(&pair.right)) {

@@ -70,12 +70,7 @@ pub(super) async fn run(args: ValidateArgs, defaults: Defaults) -> Result<()> {
     if report.faults.is_empty() {
         return Ok(());
     }
-    bail!(
-        "{} faults in the model repository {}:\n  - {}",
-        report.faults.len(),
-        report.dir,
-        report.faults.join("\n  - ")
-    )
+    bail!("the model repository {} has faults:\n  - {}", report.dir, report.faults.join("\n  - "))
 }
 
 fn line(version: &ModelVersion) -> Option<Line> {
@@ -100,5 +95,7 @@ fn for_eyes(report: &Report) -> String {
             if warm_up.own_threads { "own threads" } else { "runtime" }.to_owned(),
         ]);
     }
-    format!("{}\n{table}\n{} versions, {} faults", report.dir, report.versions.len(), report.faults.len())
+    let counted = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let (versions, faults) = (counted(report.versions.len(), "version"), counted(report.faults.len(), "fault"));
+    format!("{}\n{table}\n{versions}, {faults}", report.dir)
 }

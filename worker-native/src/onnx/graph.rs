@@ -1,4 +1,4 @@
-//! Reads meaning out of ONNX messages: attributes, constants, who makes and who uses a value.
+//! Reads meaning out of ONNX messages: attributes, constants, who makes a value.
 //!
 //! Owns careful reading only: every size and type is checked, nothing is changed, nothing is run. A file is as
 //! hostile as its sender, so a fault is an error with the names in it, never a panic.
@@ -60,7 +60,6 @@ pub struct Graph<'a> {
     proto: &'a GraphProto,
     initialisers: HashMap<&'a str, &'a TensorProto>,
     producers: HashMap<&'a str, usize>,
-    consumers: HashMap<&'a str, Vec<usize>>,
 }
 
 impl<'a> Graph<'a> {
@@ -69,8 +68,7 @@ impl<'a> Graph<'a> {
     /// # Errors
     /// [`GraphError`] when two nodes or initialisers make the same name.
     pub fn new(proto: &'a GraphProto) -> Read<Self> {
-        let mut graph =
-            Self { proto, initialisers: HashMap::new(), producers: HashMap::new(), consumers: HashMap::new() };
+        let mut graph = Self { proto, initialisers: HashMap::new(), producers: HashMap::new() };
         for tensor in &proto.initializer {
             if graph.initialisers.insert(tensor.name(), tensor).is_some() {
                 return fault(format!("two initialisers are named {:?}", tensor.name()));
@@ -80,12 +78,6 @@ impl<'a> Graph<'a> {
             for name in node.output.iter().filter(|name| !name.is_empty()) {
                 if graph.producers.insert(name, number).is_some() || graph.initialisers.contains_key(name.as_str()) {
                     return fault(format!("{name:?} is made twice"));
-                }
-            }
-            for name in node.input.iter().filter(|name| !name.is_empty()) {
-                let users = graph.consumers.entry(name).or_default();
-                if users.last() != Some(&number) {
-                    users.push(number);
                 }
             }
         }
@@ -102,12 +94,6 @@ impl<'a> Graph<'a> {
     #[must_use]
     pub fn producer(&self, value: &str) -> Option<&'a NodeProto> {
         self.producers.get(value).and_then(|number| self.proto.node.get(*number))
-    }
-
-    /// The nodes that use a value, each once, in the graph's order; uses inside subgraphs do not count.
-    pub fn consumers(&self, value: &str) -> impl Iterator<Item = &'a NodeProto> {
-        let nodes = &self.proto.node;
-        self.consumers.get(value).into_iter().flatten().filter_map(move |number| nodes.get(*number))
     }
 
     /// The tensor of an initialiser, or of a `Constant` node with a `value`.
@@ -297,18 +283,6 @@ pub fn values_u8(tensor: &TensorProto) -> Read<Vec<u8>> {
         .map(u8::try_from)
         .collect::<Result<_, _>>()
         .or_else(|_| fault(format!("tensor {:?} has a value beyond 0..=255", tensor.name())))
-}
-
-/// The values of a string tensor.
-///
-/// # Errors
-/// As [`values_f32`].
-pub fn values_text(tensor: &TensorProto) -> Read<&[Vec<u8>]> {
-    let count = promised(tensor, &[data_type::STRING])?;
-    if tensor.string_data.len() == count {
-        return Ok(&tensor.string_data);
-    }
-    fault(format!("tensor {:?} of shape {:?} has {} values", tensor.name(), tensor.dims, tensor.string_data.len()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Runs any model with ONNX Runtime, to compare two of them and to time them.
 //!
-//! Beside `engine::runtime` the only place that names `ort`: the engine's runners know the tensors that tasks have,
+//! Beside `engine::runtime` the only place of the service that names `ort`: the engine's runners know the tensors that tasks have,
 //! this one takes what a foreign export brings, lists of maps included, and need not be fast. It serves the tools
 //! under `models_cli` in their own process, and uses the engine's environment, of which a process has one.
 

@@ -36,17 +36,11 @@ pub enum Classes {
 impl Classes {
     /// How many classes there are.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub const fn count(&self) -> usize {
         match self {
             Self::Numbers(classes) => classes.len(),
             Self::Names(classes) => classes.len(),
         }
-    }
-
-    /// Are there none?
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

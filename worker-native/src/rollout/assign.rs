@@ -24,6 +24,14 @@ pub struct Assignment {
     pub(super) epoch: u64,
 }
 
+impl Assignment {
+    /// Is it one side of a comparison?
+    #[must_use]
+    pub const fn is_compared(&self) -> bool {
+        self.slot.is_some()
+    }
+}
+
 /// What places keys for one model and one use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Salt(u64);

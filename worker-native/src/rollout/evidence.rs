@@ -120,6 +120,11 @@ impl Evidence {
         self.times.observe(side, ms);
     }
 
+    /// Takes in a reading that ran well with others: the run's time is taken in once, by another.
+    pub fn shared(&mut self, side: Side) {
+        self.runs.observe(side, true);
+    }
+
     /// Takes in a run in which the model failed.
     pub fn failed(&mut self, side: Side) {
         self.runs.observe(side, false);

@@ -21,6 +21,9 @@ use super::facts::SharedState;
 use super::plan::{Limits, RolloutConfig};
 use super::shadow::Shadow;
 
+// One count for all rollouts: an observation made under a plan that was since replaced must find no plan of its number.
+static EPOCHS: AtomicU64 = AtomicU64::new(1);
+
 /// Longest reason of a roll-back by hand that is kept, in bytes.
 const MAX_REASON: usize = 512;
 
@@ -55,6 +58,8 @@ pub enum Run {
         /// What the run itself took, without waiting.
         ms: f64,
     },
+    /// Well, in a batch whose time is taken in with another of its readings.
+    Shared,
     /// The model failed. A full queue, a deadline or a shutdown is no run.
     Failed,
 }
@@ -142,6 +147,18 @@ impl Rollout {
         rollout
     }
 
+    /// The version that answers unless the plan says otherwise.
+    #[must_use]
+    pub const fn default_version(&self) -> u32 {
+        self.default_version
+    }
+
+    /// Is a version on trial?
+    #[must_use]
+    pub const fn is_canary(&self) -> bool {
+        self.is_canary
+    }
+
     /// The version that answers a reading that names none; `key` is its sensor id, else its request id.
     #[must_use]
     pub fn assign(&self, key: &str) -> Assignment {
@@ -194,7 +211,8 @@ impl Rollout {
 
     /// Takes in how a run ended; says so if that is what takes the canary out of traffic.
     ///
-    /// The readings of one batch share a run: it is taken in once, or the test believes itself surer than it is.
+    /// The readings of one batch share a run: its time is taken in once ([`Run::Shared`] for the others), or the test
+    /// believes itself surer than it is.
     pub fn ran(&self, assignment: &Assignment, run: Run, now_ms: u64) -> Option<RolledBack> {
         if let Some(counts) = self.counts.get(&assignment.version) {
             counts.runs.fetch_add(1, Ordering::Relaxed);
@@ -202,6 +220,7 @@ impl Rollout {
         }
         self.observe(assignment, now_ms, |evidence, side| match run {
             Run::Ended { ms } => evidence.ran(side, ms),
+            Run::Shared => evidence.shared(side),
             Run::Failed => evidence.failed(side),
         })
     }
@@ -278,7 +297,7 @@ impl Rollout {
     /// change of the traffic over time would look like a difference between the versions (Simpson's paradox).
     ///
     /// # Errors
-    /// The model has no canary, or the percent is not from 0 to 100.
+    /// The model has no canary, it is rolled back, or the percent is not from 0 to 100.
     pub fn set_percent(&self, percent: f64, now_ms: u64) -> Result<(), String> {
         if !self.is_canary {
             return Err(format!(
@@ -291,7 +310,10 @@ impl Rollout {
         }
         let mut all = self.locked();
         let state = self.state();
-        let state = SharedState::new(later(&state, now_ms), Some(percent), state.rolled_back);
+        if state.rolled_back.is_some() {
+            return Err("the plan is rolled back: resume it first".to_owned());
+        }
+        let state = SharedState::new(later(&state, now_ms), Some(percent), None);
         self.put_in_force(&mut all, state);
         Ok(())
     }
@@ -319,7 +341,7 @@ impl Rollout {
 
     /// The only place where the plan in force changes. The lock is the proof that no observation is under way.
     fn put_in_force(&self, all: &mut MutexGuard<'_, Vec<Evidence>>, state: SharedState) {
-        let epoch = self.now.load().epoch + 1;
+        let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
         let percent =
             |arm: &PlannedArm| if self.is_canary { state.percent.unwrap_or(arm.percent) } else { arm.percent };
         let shares = shares(self.arms.iter().map(|arm| (&arm.arm, arm.version, percent(arm))));

@@ -12,6 +12,7 @@
 
 mod support;
 
+mod answers;
 mod cache;
 mod documents;
 mod doors;
@@ -22,9 +23,12 @@ mod journey;
 mod metrics;
 mod models_cli;
 mod oip;
+mod pools;
 mod queue;
 mod recovery;
 mod rollout;
 mod shift;
 mod starting;
 mod stream;
+mod text;
+mod versions;

@@ -11,7 +11,7 @@ use crate::support::redis::Redis;
 use crate::support::{root, tool};
 
 /// A repository of one `tensor` task with Triton's two example models.
-fn repository() -> tempfile::TempDir {
+pub(crate) fn repository() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let task = dir.path().join("examples");
     std::fs::create_dir(&task).unwrap();

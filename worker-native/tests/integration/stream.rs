@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use futures_util::future::join_all;
-use reqwest::{Client, Response};
+use reqwest::Client;
 use serde_json::{Value, json};
 
 use crate::support::edge::Edge;
+use crate::support::events::{Event, Events, send};
 use crate::support::native::Native;
 use crate::support::readings::{anomalous, get, header, normal, post, read};
 use crate::support::redis::Redis;
@@ -14,79 +15,6 @@ use crate::support::{root, until};
 
 const INFER: &str = "/v1/infer";
 const STREAM: &str = "/v1/infer/stream";
-
-#[derive(Debug, Clone, PartialEq)]
-struct Event {
-    name: String,
-    id: String,
-    data: Value,
-    retry: Option<String>,
-}
-
-/// An open stream, read event by event.
-#[derive(Debug)]
-struct Events {
-    response: Response,
-    unread: String,
-}
-
-impl Events {
-    async fn open(url: &str, body: &Value, last_id: Option<&str>) -> Self {
-        let response = send(url, body, last_id).await;
-        let status = response.status();
-        if status != 200 {
-            panic!("{status}: {}", response.text().await.unwrap());
-        }
-        assert_eq!(header(&response, "content-type").as_deref(), Some("text/event-stream"));
-        assert_eq!(header(&response, "cache-control").as_deref(), Some("no-store, no-transform"));
-        assert_eq!(header(&response, "x-accel-buffering").as_deref(), Some("no"));
-        Self { response, unread: String::new() }
-    }
-
-    async fn next(&mut self) -> Option<Event> {
-        loop {
-            if let Some((frame, rest)) = self.unread.split_once("\n\n") {
-                let event = event(frame);
-                self.unread = rest.to_owned();
-                match event {
-                    Some(event) => return Some(event),
-                    None => continue,
-                }
-            }
-            match self.response.chunk().await.unwrap() {
-                Some(chunk) => self.unread.push_str(std::str::from_utf8(&chunk).unwrap()),
-                None => {
-                    assert_eq!(self.unread, "", "the stream ended within an event");
-                    return None;
-                }
-            }
-        }
-    }
-
-    async fn all(mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        while let Some(event) = self.next().await {
-            events.push(event);
-        }
-        events
-    }
-}
-
-/// One frame; none for a comment.
-fn event(frame: &str) -> Option<Event> {
-    let field = |name: &str| frame.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    let data = serde_json::from_str(field("data")?).unwrap_or_else(|_| panic!("not JSON: {frame}"));
-    let text = |name| field(name).unwrap_or_else(|| panic!("no {name}: {frame}")).to_owned();
-    Some(Event { name: text("event"), id: text("id"), data, retry: field("retry").map(str::to_owned) })
-}
-
-async fn send(url: &str, body: &Value, last_id: Option<&str>) -> Response {
-    let request = Client::new().post(url).json(body);
-    match last_id {
-        Some(id) => request.header("last-event-id", id).send().await.unwrap(),
-        None => request.send().await.unwrap(),
-    }
-}
 
 fn names(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.name.as_str()).collect()
@@ -302,6 +230,51 @@ async fn what_is_wrong_before_the_first_event_is_an_ordinary_problem() {
 }
 
 #[tokio::test]
+async fn a_task_is_found_by_its_name_its_model_or_the_prompt_alone() {
+    let models = crate::oip::repository();
+    long_models(models.path());
+    std::fs::rename(models.path().join("char-lm"), models.path().join("other-lm")).unwrap();
+    let path = models.path().join("other-lm/task.toml");
+    let task = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, task.replace("name = \"char-lm\"", "name = \"other-lm\"")).unwrap();
+    long_models(models.path());
+    let dir = models.path().to_str().unwrap().to_owned();
+    let (_redis, native) = start(&[("MODEL_DIR", dir.as_str())]).await;
+    let ask = async |body: Value| read(post(&native.url(INFER), &body).await).await;
+    let short = json!({"max_new_tokens": 2});
+    for (body, task) in [
+        (json!({"task": "char-lm", "prompt": "a", "params": short}), "char-lm"),
+        (json!({"task": "other-lm", "input": "a", "model": "fast", "params": short}), "other-lm"),
+        (json!({"model": "other-lm.causal_conv", "text": "a", "params": short}), "other-lm"),
+    ] {
+        let (status, answer) = ask(body).await;
+        assert_eq!((status, &answer["task"]), (200, &json!(task)), "{answer}");
+    }
+    for (body, word) in [
+        (json!({"prompt": "a"}), "char-lm, other-lm"),
+        (json!({"prompt": "a", "model": "causal_conv"}), "char-lm, other-lm"),
+        (json!({"prompt": "a", "model": "other-lm.causal_conv", "task": "char-lm"}), "`other-lm`"),
+        (json!({"task": "examples", "input": [1]}), "/v2/models/"),
+    ] {
+        let (status, problem) = ask(body).await;
+        assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("#/task")), "{problem}");
+        assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(word), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_cuts_a_stream_at_the_drain_timeout() {
+    let models = tempfile::tempdir().unwrap();
+    long_models(models.path());
+    let dir = models.path().to_str().unwrap().to_owned();
+    let (_redis, native) = start(&[("MODEL_DIR", dir.as_str()), ("DRAIN_TIMEOUT_MS", "50")]).await;
+    let mut events = Events::open(&native.url(STREAM), &prompt(16_384, 1), None).await;
+    while events.next().await.unwrap().name != "step" {}
+    let (status, last) = native.terminate().await;
+    assert!(status.success() && last.contains("stopped"), "{last}");
+}
+
+#[tokio::test]
 async fn a_reading_gets_the_answer_of_predict_in_both_forms() {
     let (_redis, native) = start(&[]).await;
     let (_, predicted) =
@@ -370,6 +343,19 @@ async fn who_leaves_ends_the_work_and_frees_the_place() {
     // The one worker runs in turn: whatever the stream had asked for was run before the text above.
     let before = rows(&native).await;
     assert_eq!(post(&native.url(INFER), &prompt(50, 2)).await.status(), 200);
+    assert_eq!(rows(&native).await, before + 50, "somebody still makes steps");
+
+    // The same of a caller that waits for the whole text.
+    let (url, long) = (native.url(INFER), prompt(16_384, 1));
+    let begun = rows(&native).await;
+    let taken = until("steps of the long text", || async { (rows(&native).await > begun + 5).then_some(()) });
+    tokio::select! {
+        answer = post(&url, &long) => panic!("answered before its caller left: {answer:?}"),
+        () = taken => {}
+    }
+    until("the place freed again", || async { (post(&url, &prompt(1, 1)).await.status() == 200).then_some(()) }).await;
+    let before = rows(&native).await;
+    assert_eq!(post(&url, &prompt(50, 2)).await.status(), 200);
     assert_eq!(rows(&native).await, before + 50, "somebody still makes steps");
 }
 

@@ -1,6 +1,8 @@
 //! What the tests start, and how they wait.
 
 pub(crate) mod edge;
+pub(crate) mod events;
+pub(crate) mod models;
 pub(crate) mod native;
 pub(crate) mod origin;
 pub(crate) mod proxy;

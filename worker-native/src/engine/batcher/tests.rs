@@ -74,7 +74,13 @@ impl Sent {
     /// What the runner gives for it alone.
     fn alone(&self) -> Result<Output, RunError> {
         let largest = Arc::default();
-        let job = |input| Job { input, deadline: None, queued_at: Instant::now(), reply: oneshot::channel().0 };
+        let job = |input| Job {
+            input,
+            deadline: None,
+            queued_at: Instant::now(),
+            begun: Begun::default(),
+            reply: oneshot::channel().0,
+        };
         let jobs = [job(self.input())];
         let mut replies = Batch::default().run_together(&mut Doubler { largest }, &jobs, self.input().rows())?;
         Ok(replies.pop().unwrap())
@@ -95,12 +101,13 @@ fn check_all(sent: &[Sent], slow: bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let batcher = batcher(sent.len() * MAX_BATCH + 1);
-        let replies: Vec<_> = sent.iter().map(|sent| batcher.submit(sent.input(), None).unwrap()).collect();
+        let replies: Vec<_> =
+            sent.iter().map(|sent| batcher.submit(sent.input(), None, &Begun::default()).unwrap()).collect();
         batcher.close();
         let runner = Box::new(Doubler { largest: Arc::clone(&largest) });
         let worker = Worker { runner, intake: batcher.intake(), watch: Arc::new(Watch::new(None)) };
         if slow {
-            tokio::task::spawn_blocking(move || drain_on_thread(worker)).await.unwrap();
+            tokio::task::spawn_blocking(move || drain_on_thread(worker, Batch::default())).await.unwrap();
         } else {
             drain_on_runtime(worker).await;
         }
@@ -138,11 +145,11 @@ fn one(x: f32) -> Input {
 #[test]
 fn a_full_queue_and_a_closed_one_refuse_at_once() {
     let batcher = batcher(1);
-    let first = batcher.submit(one(1.0), None).unwrap();
-    assert_eq!(batcher.submit(one(1.0), None).unwrap_err(), Refused::Full);
+    let first = batcher.submit(one(1.0), None, &Begun::default()).unwrap();
+    assert_eq!(batcher.submit(one(1.0), None, &Begun::default()).unwrap_err(), Refused::Full);
     assert_eq!(batcher.intake.stats.view().refused, 1);
     batcher.close();
-    assert_eq!(batcher.submit(one(3.0), None).unwrap_err(), Refused::Closed(one(3.0)));
+    assert_eq!(batcher.submit(one(3.0), None, &Begun::default()).unwrap_err(), Refused::Closed(one(3.0)));
     assert_eq!(batcher.waiting(), 1);
     drop(first);
 }
@@ -151,11 +158,11 @@ fn a_full_queue_and_a_closed_one_refuse_at_once() {
 fn what_is_too_late_or_not_wanted_any_more_is_never_run() {
     let largest = Arc::new(AtomicUsize::new(0));
     let batcher = batcher(8);
-    let mut late = batcher.submit(one(1.0), Some(Instant::now())).unwrap();
-    drop(batcher.submit(one(2.0), None).unwrap());
+    let mut late = batcher.submit(one(1.0), Some(Instant::now()), &Begun::default()).unwrap();
+    drop(batcher.submit(one(2.0), None, &Begun::default()).unwrap());
     batcher.close();
     let runner = Box::new(Doubler { largest: Arc::clone(&largest) });
-    drain_on_thread(Worker { runner, intake: batcher.intake(), watch: Arc::new(Watch::new(None)) });
+    drain_on_thread(Worker { runner, intake: batcher.intake(), watch: Arc::new(Watch::new(None)) }, Batch::default());
     assert_eq!(late.try_recv().unwrap(), Err(RunError::Expired));
     assert_eq!(largest.load(Ordering::Relaxed), 0);
     let view = batcher.intake.stats.view();
@@ -177,4 +184,23 @@ fn an_output_that_is_not_batch_major_is_an_error() {
     let mut out = Vec::new();
     assert!(run_rows(&mut Odd, Rows::Features { rows: 2, values: &[0.0; 4] }, &mut out).is_err());
     assert_eq!(run_rows(&mut Odd, Rows::Features { rows: 3, values: &[0.0; 6] }, &mut out), Ok(1));
+}
+
+#[tokio::test]
+async fn a_worker_ends_though_a_submitter_outlived_the_closing() {
+    let batcher = batcher(8);
+    let under_way = batcher.sender.load_full();
+    let runner = Box::new(Doubler { largest: Arc::default() });
+    let worker = Worker { runner, intake: batcher.intake(), watch: Arc::new(Watch::new(None)) };
+    let close = async {
+        batcher.close();
+        // The worker wakes up, finds the queue empty and open, and sleeps again.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        drop(under_way);
+        drop(batcher);
+    };
+    let both = async { tokio::join!(drain_on_runtime(worker), close) };
+    tokio::time::timeout(std::time::Duration::from_secs(5), both).await.expect("the worker sleeps for ever");
 }

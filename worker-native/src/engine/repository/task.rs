@@ -38,6 +38,24 @@ pub enum Kind {
     Tensor,
 }
 
+// The kinds that `shared` does not know.
+const FORECAST: &str = "forecast";
+const GENERATION: &str = "generation";
+const TENSOR: &str = "tensor";
+
+impl Kind {
+    /// The name in `task.toml`.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Reading(schema) => schema.kind.name(),
+            Self::Forecast(_) => FORECAST,
+            Self::Generation(_) => GENERATION,
+            Self::Tensor => TENSOR,
+        }
+    }
+}
+
 /// A series whose next values are asked for.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -94,6 +112,29 @@ const TASK_KEYS: [&str; 12] = [
     "generation",
 ];
 
+const FIELD_KEYS: [&str; 10] =
+    ["name", "unit", "description", "type", "length", "min", "max", "values", "default", "max_length"];
+const TARGET_KEYS: [&str; 3] = ["name", "unit", "tolerance"];
+
+/// Keys of the inner tables that nobody knows: a misspelt `min` would be a limit that is not there.
+fn unknown_inside(table: &toml::Table) -> Vec<String> {
+    let fields = table.get("fields").and_then(toml::Value::as_array).into_iter().flatten();
+    let fields = fields.enumerate().map(|(i, field)| (format!("fields[{i}]"), field, FIELD_KEYS.as_slice()));
+    let target = table.get("target").map(|target| ("target".to_owned(), target, TARGET_KEYS.as_slice()));
+    fields
+        .chain(target)
+        .flat_map(|(place, inner, known)| {
+            let keys = inner.as_table().into_iter().flat_map(toml::Table::keys);
+            keys.filter(|key| !known.contains(&key.as_str()))
+                .map(|key| format!("{place}: `{key}` is not known; known are {}", known.join(", ")))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Every kind of task.
+const KINDS: [&str; 6] = ["anomaly", "classification", "regression", FORECAST, GENERATION, TENSOR];
+
 /// What the tasks that take no readings say.
 #[derive(Debug, Deserialize)]
 struct Plain {
@@ -116,9 +157,14 @@ pub(super) fn read(dir: &Path, faults: &mut Vec<String>) -> Option<TaskFolder> {
     let before = faults.len();
     let unknown = table.keys().filter(|key| !TASK_KEYS.contains(&key.as_str()));
     faults.extend(unknown.map(|key| at(&format!("`{key}` is not known; known are {}", TASK_KEYS.join(", ")))));
+    faults.extend(unknown_inside(&table).iter().map(|fault| at(fault)));
     let kind = table.get("kind").and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+    if !KINDS.contains(&kind.as_str()) {
+        faults.push(at(&format!("kind {kind:?} is not known; known are {}", KINDS.join(", "))));
+        return None;
+    }
     let task = match kind.as_str() {
-        "forecast" | "generation" | "tensor" => table.try_into().map(|plain| native(&kind, plain)),
+        FORECAST | GENERATION | TENSOR => table.try_into().map(|plain| native(&kind, plain)),
         _ => table.try_into().map(|schema| Ok(reading(schema))),
     };
     let mut task = match task {
@@ -151,7 +197,7 @@ pub(super) fn read(dir: &Path, faults: &mut Vec<String>) -> Option<TaskFolder> {
             faults.push(at(&format!("tier {tier:?} is served by {serving} models; exactly one must name it")));
         }
     }
-    if sound && task.models.is_empty() {
+    if all_read && task.models.is_empty() {
         faults.push(at("it has no model that can be served"));
     }
     (sound && !task.models.is_empty()).then_some(task)
@@ -171,8 +217,8 @@ fn reading(schema: TaskSchema) -> TaskFolder {
 fn native(kind: &str, plain: Plain) -> Result<TaskFolder, String> {
     let missing = || format!("a task of kind {kind:?} needs a table [{kind}]");
     let kind = match kind {
-        "forecast" => Kind::Forecast(plain.forecast.ok_or_else(missing)?),
-        "generation" => Kind::Generation(plain.generation.ok_or_else(missing)?),
+        FORECAST => Kind::Forecast(plain.forecast.ok_or_else(missing)?),
+        GENERATION => Kind::Generation(plain.generation.ok_or_else(missing)?),
         _ => Kind::Tensor,
     };
     let Plain { name, title, description, tiers, .. } = plain;
@@ -183,26 +229,6 @@ fn native(kind: &str, plain: Plain) -> Result<TaskFolder, String> {
 const MOST: usize = 16_384;
 
 impl TaskFolder {
-    /// The schema of a task that takes readings.
-    #[must_use]
-    pub const fn schema(&self) -> Option<&TaskSchema> {
-        match &self.kind {
-            Kind::Reading(schema) => Some(schema),
-            Kind::Forecast(_) | Kind::Generation(_) | Kind::Tensor => None,
-        }
-    }
-
-    /// Numbers of one row of input; none where the model's file says it alone.
-    #[must_use]
-    pub fn width(&self) -> Option<usize> {
-        match &self.kind {
-            Kind::Reading(schema) => Some(schema.width()),
-            Kind::Forecast(forecast) => Some(forecast.window),
-            Kind::Generation(generation) => Some(generation.window),
-            Kind::Tensor => None,
-        }
-    }
-
     /// Every contradiction in the task, in words.
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -260,34 +286,39 @@ mod tests {
         (read(&dir, &mut faults), faults.join("\n"))
     }
 
-    const FORECAST: &str = "name = 'series'\nkind = 'forecast'\ntiers = ['fast']\n[forecast]\nwindow = 4\nmin_history = 2\n\
+    const SERIES: &str = "name = 'series'\nkind = 'forecast'\ntiers = ['fast']\n[forecast]\nwindow = 4\nmin_history = 2\n\
                             max_steps = 9\ndefault_steps = 3\n";
     const MODEL: &str = "name = 'm'\ntier = 'fast'\ndefault_version = 1\n[output]\nkind = 'next'\nname = 'next'\n\
                          [versions.1]\nsha256 = '00'\n";
 
     #[test]
     fn a_forecast_is_read() {
-        let (task, faults) = read_one(FORECAST, MODEL);
+        let (task, faults) = read_one(SERIES, MODEL);
         assert_eq!(faults, "");
         let task = task.unwrap();
-        assert_eq!((task.width(), task.models.len()), (Some(4), 1));
+        assert!(matches!(&task.kind, Kind::Forecast(forecast) if forecast.window == 4), "{task:?}");
+        assert_eq!(task.kind.name(), "forecast");
+        assert_eq!(task.models.len(), 1);
     }
 
     #[test]
     fn a_tensor_task_needs_no_tiers_and_its_model_no_output() {
         let bare = "name = 'm'\ndefault_version = 1\n[versions.1]\nsha256 = '00'\n";
         let (task, faults) = read_one("name = 'series'\nkind = 'tensor'\n", bare);
-        assert_eq!((task.unwrap().width(), faults.as_str()), (None, ""));
+        assert_eq!((task.unwrap().kind, faults.as_str()), (Kind::Tensor, ""));
         let (task, faults) = read_one("name = 'series'\nkind = 'tensor'\n", MODEL);
         assert!(task.is_none() && faults.contains("have none"), "{faults}");
     }
 
     #[test]
     fn what_does_not_fit_is_told_and_left_out() {
-        let (task, faults) = read_one(&FORECAST.replace("min_history = 2", "min_history = 5"), MODEL);
+        let (task, faults) = read_one(&SERIES.replace("min_history = 2", "min_history = 5"), MODEL);
         assert!(task.is_none() && faults.contains("forecast.min_history is 5, it must be from 1 to 4"), "{faults}");
-        let (task, faults) = read_one(FORECAST, &MODEL.replace("'next'", "'logits'"));
+        let (task, faults) = read_one(SERIES, &MODEL.replace("'next'", "'logits'"));
         assert!(task.is_none() && faults.contains("this task needs \"next\""), "{faults}");
+        let misspelt = "name = 'series'\nkind = 'regression'\ntiers = ['fast']\n[[fields]]\nname = 'x'\ntype = 'number'\nmni = 1\n";
+        let (task, faults) = read_one(misspelt, &MODEL.replace("'next'", "'value'"));
+        assert!(task.is_none() && faults.contains("fields[0]: `mni` is not known"), "{faults}");
         let (task, faults) = read_one("name = 'series'\nkind = 'generation'\n", MODEL);
         assert!(task.is_none() && faults.contains("needs a table [generation]"), "{faults}");
     }

@@ -9,25 +9,52 @@ use std::path::{Path, PathBuf};
 
 use super::oracle::Oracle;
 use super::read::{Mode, RawNode};
+use prost::Message as _;
+
 use super::*;
 use crate::onnx::graph;
+use crate::onnx::rewrite::{self, Distances};
 
 use forests::Forest;
 
 /// A tree model with the output that is compared.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("../models/pump-anomaly/isolation_forest/1/model.onnx", "score"),
     ("../models/hydraulic-leak/hist_gradient_boosting/1/model.onnx", "probabilities"),
-    ("tests/fixtures/trees/decision_tree_regressor.onnx", "variable"),
-    ("tests/fixtures/trees/gbc.onnx", "probabilities"),
-    ("tests/fixtures/trees/gbc_binary.onnx", "probabilities"),
-    ("tests/fixtures/trees/hgb_binary.onnx", "probabilities"),
-    ("tests/fixtures/trees/isolation_forest_fused.onnx", "scores"),
-    ("tests/fixtures/trees/rf_classifier.onnx", "probabilities"),
+    ("tests/fixtures/decision_tree_regressor.onnx", "variable"),
+    ("tests/fixtures/extra_trees_regressor.onnx", "variable"),
+    ("tests/fixtures/gbc.onnx", "probabilities"),
+    ("tests/fixtures/gbc_binary.onnx", "probabilities"),
+    ("tests/fixtures/hgb.onnx", "probabilities"),
+    ("tests/fixtures/hgb_binary.onnx", "probabilities"),
+    ("tests/fixtures/rf_classifier.onnx", "probabilities"),
 ];
+
+/// An isolation forest as it is exported, which only `onnx::rewrite` makes one ensemble of.
+const STOCK_FOREST: &str = "tests/fixtures/stock_iforest.onnx";
 
 fn path(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+fn read_file(file: &str) -> Vec<u8> {
+    std::fs::read(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// [`STOCK_FOREST`] with its trees in one ensemble.
+fn fused_forest() -> Vec<u8> {
+    let stock = graph::decode(&read_file(STOCK_FOREST), MAX_BYTES).unwrap();
+    let (fused, done) = rewrite::optimize(stock, Distances::Exact);
+    assert!(done.trees > 0, "{done:?}");
+    fused.encode_to_vec()
+}
+
+/// Rows, and what the library a file was exported from answers to them.
+#[derive(serde::Deserialize)]
+struct Sample {
+    output: String,
+    inputs: Vec<Vec<f32>>,
+    outputs: Vec<Vec<f32>>,
 }
 
 /// Xorshift: the same rows on every machine.
@@ -122,8 +149,27 @@ fn agree(name: &str, model: &[u8], output: &str, count: usize, exact: bool) {
 #[test]
 fn trained_models_are_answered_as_onnx_runtime_answers_them() {
     for (file, output) in FILES {
-        let model = std::fs::read(path(file)).unwrap();
-        agree(file, &model, output, 10_000, false);
+        agree(file, &read_file(file), output, 10_000, false);
+    }
+    agree(STOCK_FOREST, &fused_forest(), "scores", 10_000, false);
+}
+
+#[test]
+fn exports_are_answered_as_scikit_learn_answers() {
+    let exports = FILES.into_iter().filter(|(file, _)| file.contains("fixtures")).map(|(file, _)| file);
+    let mut models: Vec<_> = exports.map(|file| (file, read_file(file))).collect();
+    models.push((STOCK_FOREST, fused_forest()));
+    for (file, model) in models {
+        let sample: Sample = serde_json::from_slice(&read_file(&file.replace(".onnx", ".json"))).unwrap();
+        let trees = TreeModel::load(&model, &sample.output).unwrap();
+        let mut ours = Vec::new();
+        trees.run(&mut Scratch::default(), sample.inputs.len(), &sample.inputs.concat(), &mut ours);
+        let theirs = sample.outputs.concat();
+        assert_eq!(ours.len(), theirs.len(), "{file}");
+        // The library computes in float64, the export in float32.
+        for (place, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+            assert!((ours - theirs).abs() <= 1e-4, "{file}: value {place} is {ours}, not {theirs}");
+        }
     }
 }
 
@@ -176,16 +222,11 @@ fn other_graphs_are_refused_for_a_stated_reason() {
         let said = TreeModel::load(model, output).map(|_| ()).unwrap_err();
         assert!(said.contains(reason), "{said:?} does not say {reason:?}");
     };
-    let read = |file: &str| std::fs::read(path(file)).unwrap();
-    refused(&read(FILES[0].0), "nothing", "no output \"nothing\"");
-    refused(&read("tests/fixtures/trees/gbc.onnx"), "label", "labels");
-    refused(
-        &read("tests/fixtures/trees/isolation_forest_fused.onnx"),
-        "label",
-        "Less (making \"predict_C01\") is not known",
-    );
-    refused(&read("../models/pump-anomaly/autoencoder/1/model.onnx"), "score", "leaves float32");
-    refused(&read("../models/hydraulic-leak/logreg/1/model.onnx"), "probabilities", "Gemm");
+    refused(&read_file(FILES[0].0), "nothing", "no output \"nothing\"");
+    refused(&read_file("tests/fixtures/gbc.onnx"), "label", "labels");
+    refused(&fused_forest(), "label", "Less (making \"predict_C01\") is not known");
+    refused(&read_file("../models/pump-anomaly/autoencoder/1/model.onnx"), "score", "leaves float32");
+    refused(&read_file("../models/hydraulic-leak/logreg/1/model.onnx"), "probabilities", "Gemm");
     let forest = Forest::default();
     refused(&forest.regressor(1, "SUM", "PROBIT", false), "Y", "PROBIT");
     refused(&forest.regressor(3, "SUM", "SOFTMAX_ZERO", false), "Y", "SOFTMAX_ZERO");

@@ -12,7 +12,7 @@ use shared::problem::ErrorCode;
 use shared::reading::Fault;
 use shared::reading::json::{Object, array, pointer};
 
-use super::Asked;
+use super::Caller;
 use crate::http::error::ApiError;
 use crate::http::predict::{self, Wanted};
 
@@ -96,11 +96,11 @@ impl Readings {
     }
 
     /// The answer of `/predict` to one of them.
-    pub(in crate::http) async fn answer(&self, asked: &Asked, at: usize) -> Result<Response, ApiError> {
+    pub(in crate::http) async fn answer(&self, caller: &Caller, at: usize) -> Result<Response, ApiError> {
         let (body, wanted) = (self.body(at), Wanted::default());
         // A label names one answer, so each reading of several has an id of its own.
-        let id = if self.is_batch { format!("{}:{at}", asked.request_id) } else { asked.request_id.clone() };
-        let answer = predict::predict_reading(&asked.app, &body, &wanted, &asked.headers, &id).await;
+        let id = if self.is_batch { format!("{}:{at}", caller.request_id) } else { caller.request_id.clone() };
+        let answer = predict::predict_reading(&caller.app, &body, &wanted, &caller.headers, &id).await;
         answer.map_err(|error| ApiError {
             faults: error.faults.iter().map(|fault| self.in_callers_words(at, fault)).collect(),
             ..error

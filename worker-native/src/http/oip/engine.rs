@@ -113,6 +113,40 @@ pub struct Stats {
     pub batches: Vec<Batch>,
 }
 
+impl Tally {
+    const fn plus(self, other: Self) -> Self {
+        Self { count: self.count.saturating_add(other.count), ns: self.ns.saturating_add(other.ns) }
+    }
+}
+
+impl Stats {
+    /// The figures of two together.
+    #[must_use]
+    pub fn plus(mut self, other: Self) -> Self {
+        let (a, b) = (self.times, other.times);
+        self.last_inference_ms = self.last_inference_ms.max(other.last_inference_ms);
+        self.inference_count = self.inference_count.saturating_add(other.inference_count);
+        self.execution_count = self.execution_count.saturating_add(other.execution_count);
+        self.times = Times {
+            success: a.success.plus(b.success),
+            fail: a.fail.plus(b.fail),
+            queue: a.queue.plus(b.queue),
+            compute_input: a.compute_input.plus(b.compute_input),
+            compute_infer: a.compute_infer.plus(b.compute_infer),
+            compute_output: a.compute_output.plus(b.compute_output),
+            cache_hit: a.cache_hit.plus(b.cache_hit),
+            cache_miss: a.cache_miss.plus(b.cache_miss),
+        };
+        for batch in other.batches {
+            match self.batches.iter_mut().find(|known| known.size == batch.size) {
+                Some(known) => known.infer = known.infer.plus(batch.infer),
+                None => self.batches.push(batch),
+            }
+        }
+        self
+    }
+}
+
 /// Counts and times of requests, by part.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Times {

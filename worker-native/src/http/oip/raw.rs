@@ -3,12 +3,12 @@
 //! There is no JSON, so the shape is made from the model's: one row, and the only open axis left
 //! takes what the number of bytes gives.
 
-use super::request::{Asked, all_outputs};
+use super::request::{InferRequest, all_outputs};
 use super::{ApiError, bad, binary};
 use crate::engine::tensor::{Data, Signature, Tensor, TensorSpec};
 
 /// Reads the body as the model's only input; every output goes back in binary.
-pub(super) fn read(body: &[u8], signature: &Signature, model: &str) -> Result<Asked, ApiError> {
+pub(super) fn read(body: &[u8], signature: &Signature, model: &str) -> Result<InferRequest, ApiError> {
     let [spec] = signature.inputs.as_slice() else {
         let inputs = signature.inputs.len();
         return Err(bad(format!("a raw body needs a model with one input, model '{model}' has {inputs}")));
@@ -23,7 +23,7 @@ pub(super) fn read(body: &[u8], signature: &Signature, model: &str) -> Result<As
         None => (one_each(spec).map_err(fault)?, Data::Bytes(vec![body.to_vec()])),
     };
     let inputs = vec![Tensor { name: spec.name.clone(), shape, data }];
-    Ok(Asked { id: None, inputs, outputs: all_outputs(signature, true), timeout: None })
+    Ok(InferRequest { id: None, inputs, outputs: all_outputs(signature, true), timeout: None })
 }
 
 /// The shape that so many bytes give, and its number of elements.

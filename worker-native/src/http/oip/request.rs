@@ -8,20 +8,20 @@ use crate::engine::tensor::{DataType, Signature, Tensor, TensorSpec, element_cou
 
 /// What an `infer` request asks.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct InferRequest {
     /// Goes back as it came.
     pub(super) id: Option<String>,
     /// In the model's order.
     pub(super) inputs: Vec<Tensor>,
     /// In the caller's order.
-    pub(super) outputs: Vec<Wanted>,
+    pub(super) outputs: Vec<WantedOutput>,
     /// How long the caller waits; none: as long as the service does.
     pub(super) timeout: Option<Duration>,
 }
 
 /// One output to answer with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct WantedOutput {
     pub(super) name: String,
     /// Behind the JSON, instead of in it.
     pub(super) binary: bool,
@@ -33,7 +33,7 @@ pub(super) fn read(
     head_len: Option<usize>,
     signature: &Signature,
     model: &str,
-) -> Result<Asked, ApiError> {
+) -> Result<InferRequest, ApiError> {
     if head_len == Some(0) {
         return raw::read(body, signature, model);
     }
@@ -45,7 +45,7 @@ pub(super) fn read(
     let inputs = inputs(&head, tail, signature, model)?;
     let outputs = outputs(&head, signature, model)?;
     let timeout = head.parameters.as_ref().and_then(|given| given.timeout).filter(|micros| *micros > 0);
-    Ok(Asked { id: head.id, inputs, outputs, timeout: timeout.map(Duration::from_micros) })
+    Ok(InferRequest { id: head.id, inputs, outputs, timeout: timeout.map(Duration::from_micros) })
 }
 
 fn inputs(head: &Head<'_>, mut tail: &[u8], signature: &Signature, model: &str) -> Result<Vec<Tensor>, ApiError> {
@@ -125,12 +125,12 @@ fn check_rows(inputs: &[Tensor], signature: &Signature) -> Result<(), ApiError> 
     }
 }
 
-fn outputs(head: &Head<'_>, signature: &Signature, model: &str) -> Result<Vec<Wanted>, ApiError> {
+fn outputs(head: &Head<'_>, signature: &Signature, model: &str) -> Result<Vec<WantedOutput>, ApiError> {
     let default = head.parameters.as_ref().and_then(|given| given.binary_data_output).unwrap_or(false);
     let Some(asked) = head.outputs.as_deref().filter(|asked| !asked.is_empty()) else {
         return Ok(all_outputs(signature, default));
     };
-    let mut wanted: Vec<Wanted> = Vec::new();
+    let mut wanted: Vec<WantedOutput> = Vec::new();
     for output in asked {
         if !signature.outputs.iter().any(|spec| spec.name == output.name) {
             let names = names(&signature.outputs);
@@ -141,12 +141,12 @@ fn outputs(head: &Head<'_>, signature: &Signature, model: &str) -> Result<Vec<Wa
             return Err(bad(format!("output '{}' is asked for twice", output.name)));
         }
         let binary = output.parameters.as_ref().and_then(|given| given.binary_data).unwrap_or(default);
-        wanted.push(Wanted { name: output.name.clone(), binary });
+        wanted.push(WantedOutput { name: output.name.clone(), binary });
     }
     Ok(wanted)
 }
 
 /// Every output in the model's order, for those who name none.
-pub(super) fn all_outputs(signature: &Signature, binary: bool) -> Vec<Wanted> {
-    signature.outputs.iter().map(|spec| Wanted { name: spec.name.clone(), binary }).collect()
+pub(super) fn all_outputs(signature: &Signature, binary: bool) -> Vec<WantedOutput> {
+    signature.outputs.iter().map(|spec| WantedOutput { name: spec.name.clone(), binary }).collect()
 }

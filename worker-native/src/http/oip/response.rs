@@ -9,7 +9,7 @@ use shared::problem::ErrorCode;
 
 use super::compress::{Packing, WORTH_IT};
 use super::elements::Flat;
-use super::request::Wanted;
+use super::request::WantedOutput;
 use super::{ApiError, HEADER_LENGTH, bad, binary};
 use crate::engine::tensor::{Data, Tensor};
 
@@ -59,7 +59,7 @@ pub(super) struct Written {
 pub(super) fn write(
     from: &From,
     tensors: &[Tensor],
-    wanted: &[Wanted],
+    wanted: &[WantedOutput],
     packing: Option<Packing>,
 ) -> Result<Written, ApiError> {
     let mut outputs = Vec::with_capacity(wanted.len());

@@ -117,7 +117,14 @@ impl Version for One {
     }
 
     fn stats(&self) -> Stats {
-        let Some(pool) = self.0.pool() else { return Stats::default() };
+        stats_of(&self.0)
+    }
+}
+
+/// What a version did since it was loaded.
+fn stats_of(version: &ModelVersion) -> Stats {
+    {
+        let Some(pool) = version.pool() else { return Stats::default() };
         let stats = pool.view().stats;
         let tally = |times: crate::engine::Times| Tally { count: times.count, ns: times.total_ns };
         let (queue, compute_infer) = (tally(stats.wait), tally(stats.run));

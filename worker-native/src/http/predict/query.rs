@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use axum::extract::Query;
-use shared::catalog::ModelType;
+use shared::catalog::{CatalogModel, ModelType};
 use shared::problem::ErrorCode;
-use shared::reading::{Request, unknown_model};
+use shared::reading::{Request, unknown_model, unknown_type};
 
 use super::super::error::ApiError;
 
@@ -48,8 +48,11 @@ impl Wanted {
                 }
                 _ => false,
             };
-            if !good || !seen.insert(name) {
+            if !good {
                 return Err(wrong(&format!("`{name}={value}`")));
+            }
+            if !seen.insert(name) {
+                return Err(wrong(&format!("`{name}` twice")));
             }
         }
         Ok(wanted)
@@ -61,18 +64,21 @@ impl Wanted {
             && let Some(name) = &self.model_name
         {
             let model = request.task.model(name).ok_or_else(|| unknown_model(request.task, name))?;
-            let model_type = request.model_type.or(self.model_type);
-            if model_type.is_some() && model.model_type != model_type {
-                return Err(unknown_model(request.task, name).into());
+            if let Some(model_type) = request.model_type.filter(|wanted| model.model_type != Some(*wanted)) {
+                return Err(unknown_type(request.task, Some(name), model_type).into());
             }
             request.model_name = Some(name.clone());
         }
         if request.model_type.is_none()
             && let Some(model_type) = self.model_type
         {
-            let known = request.task.models.iter().any(|model| model.model_type == Some(model_type));
-            if !known {
-                return Err(unknown_model(request.task, model_type.name()).into());
+            let fits = |model: &&CatalogModel| model.model_type == Some(model_type);
+            let known = match &request.model_name {
+                Some(name) => request.task.model(name).filter(fits),
+                None => request.task.models.iter().find(fits),
+            };
+            if known.is_none() {
+                return Err(unknown_type(request.task, request.model_name.as_deref(), model_type).into());
             }
             request.model_type = Some(model_type);
         }
@@ -84,7 +90,7 @@ impl Wanted {
 
 fn wrong(what: &str) -> ApiError {
     let detail = format!(
-        "cannot use {what}; there are: model_name, model_type (sklearn, onnx), model_version (from 1), strict (true, false)"
+        "cannot use {what}; there are: model_name, model_type (sklearn, onnx), model_version (from 1), strict (true, false); all else stands in the body"
     );
     ApiError::new(ErrorCode::InvalidQuery, detail)
 }

@@ -12,9 +12,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Accepted, Flow, PATH, log};
 use crate::http::error::ApiError;
-use crate::http::infer::Asked;
+use crate::http::infer::Caller;
+use crate::http::infer::making::place;
 use crate::http::infer::readings::Readings;
-use crate::http::infer::session::place;
 use crate::http::rim::Applied;
 use crate::http::sse::{self, Mark};
 use crate::routing::DecisionRecord;
@@ -22,7 +22,7 @@ use crate::routing::DecisionRecord;
 /// Readings, one after the other.
 #[derive(Debug)]
 pub(super) struct Answering {
-    asked: Asked,
+    caller: Caller,
     readings: Readings,
     mark: Mark,
     ready: VecDeque<Event>,
@@ -77,17 +77,17 @@ struct Summary<'a> {
 
 impl Answering {
     /// A single reading is answered before the stream begins: what is wrong with it has its own status.
-    pub(super) async fn begin(readings: Readings, mark: Mark, asked: Asked) -> Result<(Self, Applied), ApiError> {
-        let place = place(&asked.app)?;
+    pub(super) async fn begin(readings: Readings, mark: Mark, caller: Caller) -> Result<(Self, Applied), ApiError> {
+        let place = place(&caller.app)?;
         let accepted = Accepted {
-            request_id: &asked.request_id,
+            request_id: &caller.request_id,
             seed: None,
             readings: Some(readings.count()),
             resumed_after: mark.done(),
         };
         let ready = VecDeque::from([sse::first_event("accepted", mark.id(), &sse::json(&accepted))]);
         let mut flow = Self {
-            asked,
+            caller,
             readings,
             mark,
             ready,
@@ -102,7 +102,7 @@ impl Answering {
         let mut applied = Applied::default();
         if !flow.readings.is_batch() {
             let is_seen = flow.mark.done() > 0;
-            let response = flow.readings.answer(&flow.asked, 0).await?;
+            let response = flow.readings.answer(&flow.caller, 0).await?;
             applied = response.extensions().get::<Applied>().cloned().unwrap_or_default();
             flow.take(0, body_of(response).await?, is_seen)?;
         }
@@ -130,18 +130,18 @@ impl Answering {
     /// The next reading of several; a bad one is an error at its index, never the loss of the others.
     async fn step(&mut self) {
         let index = self.mark.done();
-        let left = self.asked.app.config.http.stream_timeout.saturating_sub(self.asked.started.elapsed());
+        let left = self.caller.app.config.http.stream_timeout.saturating_sub(self.caller.started.elapsed());
         let one = async {
-            let response = self.readings.answer(&self.asked, index).await?;
+            let response = self.readings.answer(&self.caller, index).await?;
             self.count_decision(&response);
             body_of(response).await
         };
         let Ok(answer) = tokio::time::timeout(left, one).await else { return self.run_out_of_time() };
         if let Err(error) = answer.and_then(|answer| self.take(index, answer, false)) {
             self.failed += 1;
-            self.asked.app.metrics.error(error.code.http_status(), error.code.name());
+            self.caller.app.metrics.error(error.code.http_status(), error.code.name());
             self.mark.passed();
-            let problem = Problem::new(error.code, &error.detail, PATH, &error.faults, &self.asked.request_id);
+            let problem = Problem::new(error.code, &error.detail, PATH, &error.faults, &self.caller.request_id);
             let step = sse::json(&Answered { index, answer: None, error: Some(problem) });
             self.ready.push_back(sse::event("step", self.mark.id(), &step));
         }
@@ -151,7 +151,7 @@ impl Answering {
     fn count_decision(&self, response: &Response) {
         let applied = response.extensions().get::<Applied>();
         if let Some((task, decision)) = applied.and_then(|applied| Some((&applied.task, applied.decision.as_ref()?))) {
-            self.asked.app.metrics.decision(task, decision.tier.as_deref(), &decision.reason, decision.by == "edge");
+            self.caller.app.metrics.decision(task, decision.tier.as_deref(), &decision.reason, decision.by == "edge");
         }
     }
 
@@ -160,8 +160,8 @@ impl Answering {
         let detail = "the stream took as long as it may (STREAM_TIMEOUT_MS); send it again with Last-Event-ID for \
                       the rest";
         let error = ApiError::new(ErrorCode::DeadlineExceeded, detail);
-        log(&self.asked.app, &error);
-        let problem = Problem::new(error.code, &error.detail, PATH, &[], &self.asked.request_id);
+        log(&self.caller.app, &error);
+        let problem = Problem::new(error.code, &error.detail, PATH, &[], &self.caller.request_id);
         self.ready.push_back(sse::event("error", self.mark.id(), &problem.to_json()));
     }
 
@@ -170,12 +170,12 @@ impl Answering {
             return self.last.get().to_owned();
         }
         sse::json(&Summary {
-            request_id: &self.asked.request_id,
+            request_id: &self.caller.request_id,
             total_samples: self.readings.count(),
             succeeded: self.answered,
             failed: self.failed,
             anomalies_detected: self.anomalies,
-            latency_ms: (self.asked.started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
+            latency_ms: (self.caller.started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
         })
     }
 }

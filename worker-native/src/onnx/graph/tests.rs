@@ -36,7 +36,7 @@ fn values_come_from_either_place_and_must_fit_the_shape() {
 }
 
 #[test]
-fn small_integers_and_text_are_read() {
+fn small_integers_are_read() {
     let mut narrow = named("i", data_type::INT32, &[2]);
     narrow.int32_data = vec![-1, 7];
     assert_eq!(values_i64(&narrow).unwrap(), [-1, 7]);
@@ -45,14 +45,10 @@ fn small_integers_and_text_are_read() {
     assert!(values_u8(&bytes).is_err());
     bytes.raw_data = Some(vec![255]);
     assert_eq!(values_u8(&bytes).unwrap(), [255]);
-    let mut text = named("s", data_type::STRING, &[1]);
-    assert!(values_text(&text).is_err());
-    text.string_data = vec![b"red".to_vec()];
-    assert_eq!(values_text(&text).unwrap(), [b"red".to_vec()]);
 }
 
 #[test]
-fn names_lead_to_makers_and_users() {
+fn names_lead_to_makers() {
     let mut proto = GraphProto {
         node: vec![node("Add", &["x", "x"], &["y"]), node("Mul", &["y", "c"], &["z"])],
         initializer: vec![named("c", data_type::FLOAT, &[])],
@@ -60,8 +56,6 @@ fn names_lead_to_makers_and_users() {
     };
     let graph = Graph::new(&proto).unwrap();
     assert_eq!(graph.producer("y").unwrap().op_type(), "Add");
-    assert_eq!(graph.consumers("x").count(), 1, "a node that uses a value twice counts once");
-    assert_eq!(graph.consumers("y").next().unwrap().op_type(), "Mul");
     assert!(graph.constant("c").is_some() && graph.constant("y").is_none() && graph.producer("x").is_none());
     proto.node.push(node("Neg", &["x"], &["y"]));
     assert!(Graph::new(&proto).unwrap_err().0.contains("made twice"));

@@ -26,7 +26,7 @@ pub(super) fn unzip(editor: &mut Editor) -> Vec<Unzipped> {
             Classes::Numbers(numbers.to_vec())
         };
         let (source, output) = (source.clone(), output.clone());
-        let Ok(count) = i64::try_from(classes.len()) else { continue };
+        let Ok(count) = i64::try_from(classes.count()) else { continue };
         let Some(value) = editor.output_mut(&output) else { continue };
         value.r#type = Some(tensor_type(&[None, Some(count)]));
         if !editor.bypass(number) {

@@ -105,6 +105,9 @@ impl Routed {
         let task = self.task()?;
         let invalid = |text: String| PoolError::Invalid(text);
         let [tensor] = tensors.try_into().map_err(|_| invalid("one input is wanted".to_owned()))?;
+        if tensor.rows() > MOST_ROWS {
+            return Err(invalid(format!("{} rows were sent, at most {MOST_ROWS} are taken", tensor.rows())));
+        }
         let width = task.schema.width();
         let rows = match tensor.data {
             Data::Fp32(values) if width > 0 => {
@@ -165,7 +168,11 @@ impl Version for Routed {
         .boxed()
     }
 
+    /// The sum of what its models did, whoever asked them.
     fn stats(&self) -> Stats {
-        Stats::default()
+        let index = self.app.engine.index();
+        let models = index.tasks.get(&self.task).into_iter().flat_map(|task| task.models.values());
+        let versions = models.flat_map(|model| model.versions.values());
+        versions.fold(Stats::default(), |sum, version| sum.plus(super::stats_of(version)))
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::super::request::{self, Asked, Wanted};
+use super::super::request::{self, InferRequest, WantedOutput};
 use super::super::{binary, elements, response};
 use super::fake::{every_type, signature, simple, spec};
 use crate::engine::tensor::{Data, DataType, Signature, Tensor};
@@ -154,7 +154,7 @@ pub(super) fn body(head: &Value, tail: &[u8]) -> (Vec<u8>, usize) {
     (bytes, length)
 }
 
-fn read(signature: &Signature, head: &Value, tail: &[u8]) -> Result<Asked, String> {
+fn read(signature: &Signature, head: &Value, tail: &[u8]) -> Result<InferRequest, String> {
     let (bytes, length) = body(head, tail);
     request::read(&bytes, Some(length), signature, "m").map_err(|error| error.detail)
 }
@@ -178,7 +178,7 @@ fn binary_and_json_inputs_mix_in_any_order() {
     assert_eq!(names, ["INPUT0", "INPUT1"]);
     assert_eq!(asked.inputs[0].data, Data::Int32((0..16).collect()));
     assert_eq!(asked.inputs[1].data, Data::Int32(vec![9; 16]));
-    let wanted = |name: &str, binary| Wanted { name: name.to_owned(), binary };
+    let wanted = |name: &str, binary| WantedOutput { name: name.to_owned(), binary };
     assert_eq!(asked.outputs, [wanted("OUTPUT1", false), wanted("OUTPUT0", true)]);
 }
 
@@ -284,7 +284,7 @@ fn an_answer_has_its_tensors_in_the_order_they_were_asked_for() {
     let tensors = [tensor("a", Data::Fp32(vec![1.5, f32::NAN])), tensor("b", Data::Bytes(vec![vec![255]]))];
     let write = |wanted: &[(&str, bool)]| {
         let wanted: Vec<_> =
-            wanted.iter().map(|(name, binary)| Wanted { name: (*name).to_owned(), binary: *binary }).collect();
+            wanted.iter().map(|(name, binary)| WantedOutput { name: (*name).to_owned(), binary: *binary }).collect();
         let from = response::From { model: "m".to_owned(), version: 3, id: Some("7".to_owned()) };
         response::write(&from, &tensors, &wanted, None).map_err(|error| error.detail)
     };

@@ -12,7 +12,7 @@ use shared::policy::Reason;
 use shared::problem::{ErrorCode, Problem};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Asked;
+use super::Caller;
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::engine::index::Task;
@@ -26,7 +26,7 @@ use crate::telemetry::metrics::Metrics;
 
 /// A text or a series under way.
 #[derive(Debug)]
-pub(in crate::http) struct Session {
+pub(in crate::http) struct Making {
     request_id: String,
     sensor_id: Option<String>,
     unit: Option<String>,
@@ -103,10 +103,10 @@ pub(in crate::http) struct Broken<'a> {
     made: Made<'a>,
 }
 
-impl Session {
+impl Making {
     /// Takes a place and prepares the first step.
     pub(super) fn begin(
-        asked: &Asked,
+        caller: &Caller,
         task: &Task,
         wish: Wish,
         chosen: Chosen,
@@ -123,9 +123,9 @@ impl Session {
             }
             _ => return Err(ApiError::new(ErrorCode::Internal, "the request was checked against another task")),
         };
-        let longest = asked.app.config.http.stream_timeout;
+        let longest = caller.app.config.http.stream_timeout;
         let wait = wish.deadline_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest));
-        let place = place(&asked.app)?;
+        let place = place(&caller.app)?;
         let waiting = chosen.version.pool().map_or(0, |pool| pool.waiting());
         let reason = if chosen.pinned { Reason::CallerPinned } else { Reason::PolicyFixed };
         let decision = DecisionRecord {
@@ -137,17 +137,17 @@ impl Session {
             snapshot_age_ms: None,
         };
         Ok(Self {
-            request_id: asked.request_id.clone(),
+            request_id: caller.request_id.clone(),
             sensor_id: wish.sensor_id,
             unit,
             version: chosen.version,
-            metrics: asked.app.metrics.clone(),
+            metrics: caller.app.metrics.clone(),
             run,
             seed,
             fallback: chosen.fallback,
             decision,
-            started: asked.started,
-            deadline: asked.started + wait,
+            started: caller.started,
+            deadline: caller.started + wait,
             failed: None,
             _place: place,
         })
@@ -160,7 +160,7 @@ impl Session {
     /// Loads the model where it is not loaded, so that a stream begins only where it can go on.
     pub(in crate::http) async fn ready(&mut self) -> Result<(), ApiError> {
         let acquired = tokio::time::timeout_at(self.deadline.into(), self.version.acquire()).await;
-        let acquired = acquired.unwrap_or(Err(PoolError::Expired { started: false }));
+        let acquired = acquired.unwrap_or(Err(PoolError::Expired { run: None }));
         acquired.map(drop).map_err(|error| self.fail(error))
     }
 
@@ -255,7 +255,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for Making {
     fn drop(&mut self) {
         let (card, took) = (self.card(), self.started.elapsed());
         let ended = match (self.failed, self.run.finish()) {

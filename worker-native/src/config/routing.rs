@@ -1,0 +1,49 @@
+//! The settings of routing.
+
+use std::time::Duration;
+
+use shared::policy::{DEFAULT_ACCURACY_FLOOR, DEFAULT_QUEUE_THRESHOLD, Policy, PolicyKind};
+
+use super::source::Reader;
+use super::{millis, to_u32};
+
+/// How decisions are made.
+#[derive(Debug, Clone)]
+pub struct RoutingConfig {
+    /// Policy where the edge gave no advice.
+    pub policy: Policy,
+    /// How often load and accuracies are read from Redis.
+    pub snapshot_interval: Duration,
+}
+
+pub(super) fn read(read: &mut Reader) -> RoutingConfig {
+    let kinds: Vec<&str> = PolicyKind::ALL.iter().map(|kind| kind.name()).collect();
+    let policy = read.one_of(
+        "ROUTING_POLICY",
+        PolicyKind::Adaptive.name(),
+        &kinds,
+        "how a tier is chosen where the edge gave no advice, or advice from before a burst",
+    );
+    RoutingConfig {
+        policy: Policy {
+            kind: PolicyKind::from_name(&policy).unwrap_or(PolicyKind::Adaptive),
+            queue_threshold: to_u32(read.number(
+                "QUEUE_THRESHOLD",
+                u64::from(DEFAULT_QUEUE_THRESHOLD),
+                1..=1_000_000,
+                "backlog, in jobs, at which the policy steps one tier down",
+            )),
+            accuracy_floor: read.ratio(
+                "ACCURACY_FLOOR",
+                DEFAULT_ACCURACY_FLOOR,
+                "accuracy, measured or stated, below which `adaptive` leaves a tier",
+            ),
+        },
+        snapshot_interval: millis(read.number(
+            "SNAPSHOT_INTERVAL_MS",
+            250,
+            10..=60_000,
+            "how often load and accuracies are read from Redis",
+        )),
+    }
+}
