@@ -132,7 +132,7 @@ fn run_engine(args: &EngineArgs) -> anyhow::Result<()> {
     crate::print(&machine.text())?;
     let mut sections: Vec<Section> = Vec::new();
     for name in names {
-        let before = facts::load_average();
+        let (before, then) = (facts::load_average(), facts::Ticks::now());
         let mut section = match name {
             Name::Engine => engine::measure(args),
             Name::Http => http::measure(args),
@@ -140,7 +140,10 @@ fn run_engine(args: &EngineArgs) -> anyhow::Result<()> {
             Name::Start => start::measure(args),
             Name::Reload => reload::measure(args),
         }?;
-        section.note(format!("Load average before this section: {before}."));
+        let stolen = facts::Ticks::now().stolen_since(then);
+        section.note(format!(
+            "Load average before this section: {before}; the host took {stolen:.1} % of the cores' time."
+        ));
         crate::print(&section.text())?;
         sections.push(section);
     }

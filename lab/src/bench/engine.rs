@@ -23,7 +23,7 @@ use super::EngineArgs;
 use super::facts::cores;
 use super::raw::{self, Raw};
 use super::report::Section;
-use super::rows::{self, COUNT, Rows};
+use super::rows::{COUNT, Rows};
 use super::spread::{Spread, number, quantile};
 
 const TASK: &str = "pump-anomaly";
@@ -77,7 +77,7 @@ pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
     let running = Running::load(args, &args.models, &[("MODEL_POLL_MS", "0")])?;
     let version = running.version(TASK, MODEL)?;
     let env = bench::environment(None).map_err(anyhow::Error::msg)?;
-    let rows = Arc::new(Rows::of_task(&rows::schema(&args.models.join(TASK))?, 1));
+    let rows = Arc::new(Rows::like_samples(&args.models.join(TASK), 1)?);
     let file = args.models.join(TASK).join(MODEL).join("1/model.onnx");
     let mut sessions = (0..cores()).map(|_| Raw::open(&env, &file, OUTPUT)).collect::<anyhow::Result<Vec<Raw>>>()?;
     let mut section = Section::new("Engine, in process");

@@ -30,6 +30,31 @@ pub(crate) fn load_average() -> String {
     read("/proc/loadavg").split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
+/// What the cores did since the machine started, in clock ticks of all of them: proc_stat(5).
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ticks {
+    all: u64,
+    stolen: u64,
+}
+
+impl Ticks {
+    pub(crate) fn now() -> Self {
+        Self::of(&read("/proc/stat"))
+    }
+
+    fn of(stat: &str) -> Self {
+        let line = stat.lines().next().unwrap_or_default();
+        let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).map(|text| text.parse().unwrap_or(0)).collect();
+        Self { all: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0) }
+    }
+
+    /// Share of the time since then that the host gave to other machines, in percent.
+    pub(crate) fn stolen_since(&self, then: Self) -> f64 {
+        let all = self.all.saturating_sub(then.all).max(1);
+        self.stolen.saturating_sub(then.stolen) as f64 * 100.0 / all as f64
+    }
+}
+
 /// The number behind a label such as `VmRSS:`; in kB where the file says so.
 fn labelled(text: &str, label: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(label))?;
@@ -119,6 +144,12 @@ mod tests {
         assert_eq!(labelled("VmPeak: 5 kB\nVmRSS:\t  123 kB\n", "VmRSS:"), Some(123));
         let stat = "42 (a) b) S 7 1 1 0 -1 4194304 1 0 0 0 2 3 0 0 20 0 4 0 5555 1000 50";
         assert_eq!(parent_and_start(stat), Some((7, 5555)));
+    }
+
+    #[test]
+    fn stolen_time_is_a_share() {
+        let (then, now) = (Ticks::of("cpu  10 0 0 80 0 0 0 10 0 0\n"), Ticks::of("cpu  20 0 0 150 0 0 0 30 5 5\n"));
+        assert!((now.stolen_since(then) - 20.0).abs() < 1e-9);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::EngineArgs;
 use super::peers::{self, Peer};
 use super::process::{Server, ask, free_port};
 use super::report::Section;
-use super::rows::{self, COUNT, Rows};
+use super::rows::{COUNT, Rows};
 use super::service::{Redis, Service};
 use super::spread::{Spread, number};
 use super::wrk::{Requests, Seen, post};
@@ -86,7 +86,7 @@ impl Door {
 
 pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
     let mut section = Section::new("POST /predict over HTTP");
-    let rows = Rows::of_task(&rows::schema(&args.models.join(TASK))?, 3);
+    let rows = Rows::like_samples(&args.models.join(TASK), 3)?;
     let redis = Redis::start(args)?;
     let service = Service::start(args, &redis, &args.models, &QUIET, Stdio::null())?;
     let mut ours = Door::new("POST /predict", service.port, &rows, COUNT)?;

@@ -18,7 +18,7 @@ use super::facts::{Memory, memory};
 use super::peers;
 use super::process::rest;
 use super::report::Section;
-use super::rows::{self, COUNT, Rows};
+use super::rows::{COUNT, Rows};
 use super::service::{Redis, Service};
 use super::spread::{number, quantile};
 use super::wrk::{Requests, post};
@@ -54,7 +54,7 @@ pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
             drop(sender.send(line));
         }
     });
-    let rows = Rows::of_task(&rows::schema(&args.models.join(TASK))?, 4);
+    let rows = Rows::like_samples(&args.models.join(TASK), 4)?;
     let request = |index| {
         post(service.port, "/predict", "Content-Type: application/json\r\n", peers::reading(&rows, index).as_bytes())
     };

@@ -1,8 +1,10 @@
 //! Random rows to run models on, the same in every run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use shared::schema::{FieldKind, TaskSchema};
+use anyhow::Context;
+use shared::schema::{Field, FieldKind, TaskSchema};
 use worker_native::engine::repository::{Kind, Repository};
 
 /// Rows that inputs rotate through.
@@ -41,23 +43,27 @@ impl Random {
 }
 
 impl Rows {
-    /// Rows that a task accepts: numbers anywhere in their range, categories by index.
-    pub(crate) fn of_task(schema: &TaskSchema, seed: u64) -> Self {
+    /// Rows like the readings that lie in a task's folder: each one's numbers moved by up to half a percent.
+    ///
+    /// Numbers anywhere in their range would all be odd at once, which a pump never is, and an answer
+    /// that explains each of them is long.
+    ///
+    /// # Errors
+    /// When there are none, or the task takes no readings.
+    pub(crate) fn like_samples(task: &Path, seed: u64) -> anyhow::Result<Self> {
+        let (schema, file) = (schema(task)?, task.join("sample.csv"));
+        let mut reader = csv::Reader::from_path(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let samples: Vec<BTreeMap<String, String>> = reader.deserialize().collect::<Result<_, _>>()?;
+        anyhow::ensure!(!samples.is_empty(), "{} is empty", file.display());
         let mut random = Random::new(seed);
         let mut values = Vec::with_capacity(COUNT * schema.width());
-        for _ in 0..COUNT {
-            for field in schema.fields.iter().flat_map(|field| std::iter::repeat_n(field, field.length)) {
-                let value = match field.kind {
-                    FieldKind::Category => (random.unit() * field.values.len() as f64).floor(),
-                    FieldKind::Number | FieldKind::Text => {
-                        let (min, max) = (field.min.unwrap_or(-1.0), field.max.unwrap_or(1.0));
-                        min + random.unit() * (max - min)
-                    }
-                };
-                values.push(rounded(value));
+        for sample in samples.iter().cycle().take(COUNT) {
+            for field in &schema.fields {
+                let text = sample.get(&field.name).with_context(|| format!("{}: no {}", file.display(), field.name))?;
+                values.push(moved(field, text, random.unit() - 0.5)?);
             }
         }
-        Self { width: schema.width(), values }
+        Ok(Self { width: schema.width(), values })
     }
 
     /// Rows of independent normal numbers.
@@ -82,13 +88,24 @@ impl Rows {
     }
 }
 
+/// A field's value, moved by a hundredth of itself times `by`; a category stays, as its index.
+fn moved(field: &Field, text: &str, by: f64) -> anyhow::Result<f32> {
+    if field.kind == FieldKind::Category {
+        let index = field.values.iter().position(|value| value == text);
+        return Ok(index.with_context(|| format!("{} is no {}", text, field.name))? as f32);
+    }
+    let value: f64 = text.parse().with_context(|| format!("{}: {text}", field.name))?;
+    let (min, max) = (field.min.unwrap_or(f64::MIN), field.max.unwrap_or(f64::MAX));
+    Ok(rounded((value * (1.0 + by / 100.0)).clamp(min, max)))
+}
+
 /// As many digits as a sensor has.
 fn rounded(value: f64) -> f32 {
     ((value * 1e3).round() / 1e3) as f32
 }
 
 /// Reads the task that a folder describes.
-pub(crate) fn schema(folder: &Path) -> anyhow::Result<TaskSchema> {
+fn schema(folder: &Path) -> anyhow::Result<TaskSchema> {
     let (models, name) = (folder.parent().unwrap_or(folder), folder.file_name().unwrap_or_default());
     let repository = Repository::read(models);
     let task = repository.tasks.into_iter().find(|task| *task.name == *name.to_string_lossy());
@@ -103,6 +120,17 @@ pub(crate) fn schema(folder: &Path) -> anyhow::Result<TaskSchema> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn samples_become_many_rows_that_the_task_accepts() {
+        let task = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/pump-anomaly");
+        let rows = Rows::like_samples(&task, 1).unwrap();
+        assert_eq!((rows.width, rows.values.len()), (7, COUNT * 7));
+        // The file has 600 readings: the 601st row is the first one again, moved.
+        assert_ne!(rows.row(0), rows.row(600));
+        assert!((rows.row(0)[0] / rows.row(600)[0] - 1.0).abs() <= 0.011);
+        assert!(Rows::like_samples(&task.join("../hydraulic-leak"), 1).is_err());
+    }
 
     #[test]
     fn rows_are_many_different_and_always_the_same() {
