@@ -281,7 +281,8 @@ fn native(
             return Err(format!("its rows differ from ONNX Runtime's by more than {NATIVE_DIFFERENCE}"));
         }
     }
-    let timing = warm_up(&mut runner, samples, cap, spec.max_batch)?;
+    // At the same size as the other: a kernel that gains nothing from larger batches would be judged by a small one.
+    let timing = warm_up(&mut runner, samples, cap, Some(known.max_batch.min(cap)))?;
     Ok((trees, timing))
 }
 
