@@ -1,6 +1,11 @@
-//! The one place that asks for the time of day.
+//! The one place that asks for the time of day, and how a duration is told.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A duration in milliseconds, to the microsecond: more digits would be noise.
+pub(crate) fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
 
 /// Unix time in milliseconds.
 #[must_use]

@@ -22,6 +22,7 @@ use super::stats::Stats;
 use super::tensor::{DataType, Signature};
 use super::trees::TreeModel;
 use super::warm_up::{Samples, Timing, tensors, warm_up};
+use crate::clock::millis;
 use crate::config::ModelsConfig;
 use crate::onnx::{graph, rewrite};
 use crate::telemetry::metrics::{Metrics, ModelMetrics};
@@ -341,11 +342,6 @@ fn takes_any_length(signature: &Signature) -> bool {
         let open = |(i, axis): (usize, &i64)| *axis < 0 && (i > 0 || !batched);
         input.data_type == DataType::Bytes || input.shape.iter().enumerate().any(open)
     })
-}
-
-/// Milliseconds to the microsecond: more digits would be noise.
-pub(super) fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Microseconds to the hundredth.

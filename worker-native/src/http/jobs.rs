@@ -52,8 +52,7 @@ pub(super) async fn hand_in(
     let wanted = Wanted::read(query.as_deref())?;
     let bytes = body::read(&app.config.http, &map, body).await?;
     let index = app.engine.index();
-    let mut request = shared::reading::parse(&bytes, &index.catalog)?;
-    wanted.apply(&mut request)?;
+    let request = wanted.parse(&bytes, &index.catalog)?;
     let advice = Advice::from_headers(&map);
     let routed = choose(&index, &app.snapshots, &app.config.routing.policy, (&request, &request_id), &advice)?;
     let task = &request.task.schema.name;

@@ -21,7 +21,7 @@ use super::error::ApiError;
 use super::rim::{Applied, RequestId};
 use crate::answering::{self, Asked, Given};
 use crate::app::App;
-use crate::clock::now_ms;
+use crate::clock::{millis, now_ms};
 use crate::engine::index::Index;
 use crate::engine::{Answer, Card};
 use crate::routing::{Advice, DecisionRecord, Routed, choose};
@@ -131,8 +131,7 @@ pub(super) async fn predict_reading(
     request_id: &str,
 ) -> Result<Response, ApiError> {
     let index = app.engine.index();
-    let mut request = shared::reading::parse(bytes, &index.catalog)?;
-    wanted.apply(&mut request)?;
+    let request = wanted.parse(bytes, &index.catalog)?;
     let done = run(app, &index, &request, map, request_id).await?;
     let mut response = Json(done.prediction(&request, request_id)).into_response();
     response.extensions_mut().insert(done.applied(&request.task.schema.name));
@@ -149,8 +148,7 @@ pub(super) async fn proba(
     let wanted = Wanted::read(query.as_deref())?;
     let bytes = body::read(&app.config.http, &map, body).await?;
     let index = app.engine.index();
-    let mut request = shared::reading::parse(&bytes, &index.catalog)?;
-    wanted.apply(&mut request)?;
+    let request = wanted.parse(&bytes, &index.catalog)?;
     let name = &request.task.schema.name;
     if request.task.schema.kind == shared::schema::TaskKind::Regression {
         let detail = format!("task `{name}` answers with a number, which has no probabilities; ask /predict");
@@ -303,8 +301,7 @@ async fn element(
     // A label names one answer, so each has an id of its own.
     let id = format!("{request_id}:{i}");
     let answered = async {
-        let mut request = shared::reading::parse(raw.get().as_bytes(), &index.catalog)?;
-        wanted.apply(&mut request)?;
+        let request = wanted.parse(raw.get().as_bytes(), &index.catalog)?;
         let done = run(app, index, &request, map, &id).await?;
         let (anomaly, decision) = (done.given.answer.is_anomaly, &done.routed.decision);
         app.metrics.decision(&request.task.schema.name, decision.tier.as_deref(), &decision.reason, false);
@@ -328,9 +325,4 @@ async fn element(
 fn within(fault: &Fault, i: usize) -> Fault {
     let rest = fault.pointer.strip_prefix('#').unwrap_or(&fault.pointer);
     Fault { pointer: format!("#/readings/{i}{rest}"), ..fault.clone() }
-}
-
-/// Milliseconds to the microsecond: more digits would be noise.
-fn millis(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -123,27 +123,25 @@ impl Version for One {
 
 /// What a version did since it was loaded.
 fn stats_of(version: &ModelVersion) -> Stats {
-    {
-        let Some(pool) = version.pool() else { return Stats::default() };
-        let stats = pool.view().stats;
-        let tally = |times: crate::engine::Times| Tally { count: times.count, ns: times.total_ns };
-        let (queue, compute_infer) = (tally(stats.wait), tally(stats.run));
-        Stats {
-            last_inference_ms: stats.last_run_ms,
-            inference_count: stats.rows,
-            execution_count: stats.batches,
-            times: Times {
-                success: Tally { count: stats.requests, ns: queue.ns.saturating_add(compute_infer.ns) },
-                fail: Tally { count: stats.failed, ns: 0 },
-                queue,
-                compute_infer,
-                ..Times::default()
-            },
-            batches: stats
-                .batch_sizes
-                .iter()
-                .map(|batch| Batch { size: batch.size as u64, infer: Tally { count: batch.count, ns: batch.run_ns } })
-                .collect(),
-        }
+    let Some(pool) = version.pool() else { return Stats::default() };
+    let stats = pool.view().stats;
+    let tally = |times: crate::engine::Times| Tally { count: times.count, ns: times.total_ns };
+    let (queue, compute_infer) = (tally(stats.wait), tally(stats.run));
+    Stats {
+        last_inference_ms: stats.last_run_ms,
+        inference_count: stats.rows,
+        execution_count: stats.batches,
+        times: Times {
+            success: Tally { count: stats.requests, ns: queue.ns.saturating_add(compute_infer.ns) },
+            fail: Tally { count: stats.failed, ns: 0 },
+            queue,
+            compute_infer,
+            ..Times::default()
+        },
+        batches: stats
+            .batch_sizes
+            .iter()
+            .map(|batch| Batch { size: batch.size as u64, infer: Tally { count: batch.count, ns: batch.run_ns } })
+            .collect(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::extract::Query;
-use shared::catalog::{CatalogModel, ModelType};
+use shared::catalog::{Catalog, CatalogModel, ModelType};
 use shared::problem::ErrorCode;
 use shared::reading::{Request, unknown_model, unknown_type};
 
@@ -58,8 +58,14 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// Adds the wishes to a request.
-    pub(in crate::http) fn apply(&self, request: &mut Request<'_>) -> Result<(), ApiError> {
+    /// Reads a body and adds the wishes to it.
+    pub(in crate::http) fn parse<'c>(&self, body: &[u8], catalog: &'c Catalog) -> Result<Request<'c>, ApiError> {
+        let mut request = shared::reading::parse(body, catalog)?;
+        self.apply(&mut request)?;
+        Ok(request)
+    }
+
+    fn apply(&self, request: &mut Request<'_>) -> Result<(), ApiError> {
         if request.model_name.is_none()
             && let Some(name) = &self.model_name
         {

@@ -175,7 +175,7 @@ impl Answering {
             succeeded: self.answered,
             failed: self.failed,
             anomalies_detected: self.anomalies,
-            latency_ms: (self.caller.started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
+            latency_ms: crate::clock::millis(self.caller.started.elapsed()),
         })
     }
 }
