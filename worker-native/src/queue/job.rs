@@ -1,5 +1,7 @@
 //! What lies in the queue, and what comes out of it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -36,8 +38,21 @@ pub struct Entry {
     pub decision: DecisionRecord,
     /// When the job was accepted, in Unix milliseconds.
     pub accepted_at: u64,
-    /// When its answer stops being wanted, in Unix milliseconds.
+    /// When its answer stops being wanted, in Unix milliseconds of the process that accepted it: to be shown. What
+    /// counts is [`Claimed::left`].
     pub deadline_at: Option<u64>,
+    /// How urgent it is.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Whose it is, where told: tenants get equal shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Where to send the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<String>,
+    /// A caller waits for the result; nobody reads it later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaited: bool,
     /// The reading: numbers are stored beside the JSON, a text in it.
     #[serde(rename = "text", default = "no_features", with = "stored_text")]
     pub input: Input,
@@ -97,17 +112,79 @@ impl Entry {
     }
 }
 
-/// A job that this consumer holds until it settles it or its lease ends.
-#[derive(Debug)]
-pub struct Claimed {
-    /// The stream's id of the entry.
-    pub stream_id: String,
-    /// Which start this is; 1 is the first.
+/// How urgent a job is, among those of its task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before the others.
+    High,
+    /// As usual.
+    #[default]
+    Normal,
+    /// When there is time, or after a long wait.
+    Low,
+}
+
+impl Priority {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    /// The class of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+}
+
+/// One try of a job that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptError {
+    /// Which start it was; 1 is the first.
     pub attempt: u32,
+    /// When it ended, in Unix milliseconds.
+    pub at: u64,
+    /// Why it failed.
+    pub error: String,
+}
+
+/// What a claim gives for settling, renewing and handing back; its inside is the backend's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
     /// The job's id, also where the entry itself cannot be read.
     pub job_id: String,
     /// The tier it counts under in the backlog; empty where that cannot be told.
     pub lane: String,
+    /// Where it waits: class and tenant.
+    pub(super) flow: String,
+    /// Its place there: a stream's id, or a row's.
+    pub(super) place: String,
+    /// Its size in bytes, as counted.
+    pub(super) bytes: u64,
+}
+
+/// A job that this consumer holds until it settles it or its lease ends.
+#[derive(Debug)]
+pub struct Claimed {
+    /// For all that is done with it.
+    pub ticket: Ticket,
+    /// Which start this is; 1 is the first.
+    pub attempt: u32,
+    /// How long ago it was accepted.
+    pub waited: Duration,
+    /// What is left until its deadline, at the moment of the claim; zero where it has passed.
+    pub left: Option<Duration>,
+    /// Why earlier tries failed, as far as they could tell.
+    pub failures: Vec<AttemptError>,
     /// The job, or why it cannot be read.
     pub entry: Result<Entry, String>,
 }
@@ -124,6 +201,8 @@ pub enum Outcome {
     Expired,
     /// Started too often without an end, or unreadable.
     Dead,
+    /// Called off before it had a result.
+    Cancelled,
 }
 
 impl Outcome {
@@ -135,6 +214,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Expired => "expired",
             Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -185,12 +265,20 @@ pub struct ResultRecord {
 }
 
 /// A job's state, and its result once it has one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct JobState {
-    /// `queued`, or the outcome's name.
+    /// `queued`, `running`, `retrying`, `lost`, or the outcome's name.
     pub state: String,
+    /// Which start it is at; 0 before the first.
+    pub attempt: u32,
+    /// Tries that came to nothing so far.
+    pub failures: Vec<AttemptError>,
+    /// How long ago it was accepted; none once it has ended.
+    pub waited: Option<Duration>,
     /// The stored [`ResultRecord`], as its JSON was stored.
     pub result: Option<Box<RawValue>>,
+    /// How its callback went, as noted last.
+    pub callback: Option<String>,
 }
 
 #[cfg(test)]
@@ -213,6 +301,10 @@ mod tests {
             decision: DecisionRecord::default(),
             accepted_at: 1,
             deadline_at: None,
+            priority: Priority::Normal,
+            tenant: None,
+            callback: None,
+            awaited: false,
             input: Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE]),
         };
         let json = serde_json::to_vec(&entry).unwrap();
