@@ -4,6 +4,7 @@
 
 pub mod contract;
 pub mod job;
+mod link;
 pub mod redis;
 
 pub use contract::{
