@@ -25,6 +25,7 @@ mod metrics;
 mod models_cli;
 mod oip;
 mod pools;
+mod queue;
 mod recovery;
 mod rollout;
 mod shift;
