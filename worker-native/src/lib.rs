@@ -22,4 +22,4 @@ pub mod queue;
 pub mod load;
 pub mod models_cli;
 
-mod clock;
+pub mod clock;
