@@ -20,26 +20,11 @@ impl Redis {
             let dir = tempfile::tempdir().unwrap();
             let process = spawn(port, dir.path());
             let mut redis = Self { process, port, dir };
-            if redis.is_up().await {
+            if answers(&mut redis.process, port).await {
                 return redis;
             }
         }
         panic!("redis-server does not start")
-    }
-
-    async fn is_up(&mut self) -> bool {
-        for _ in 0..500 {
-            if self.process.0.try_wait().unwrap().is_some() {
-                return false;
-            }
-            if let Ok(mut connection) = self.client().get_multiplexed_async_connection().await
-                && redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
-            {
-                return true;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-        false
     }
 
     pub(crate) fn url(&self) -> String {
@@ -85,4 +70,21 @@ fn spawn(port: u16, dir: &std::path::Path) -> Process {
 
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until a server answers; `false` where it has ended instead.
+pub(crate) async fn answers(process: &mut Process, port: u16) -> bool {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+    for _ in 0..500 {
+        if process.0.try_wait().unwrap().is_some() {
+            return false;
+        }
+        if let Ok(mut connection) = client.get_multiplexed_async_connection().await
+            && redis::cmd("PING").query_async::<String>(&mut connection).await.is_ok()
+        {
+            return true;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    false
 }
