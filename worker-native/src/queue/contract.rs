@@ -32,14 +32,14 @@ pub trait Queue: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts {}
 impl<T: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts> Queue for T {}
 
 /// Why the queue did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum QueueError {
     /// Redis cannot be reached, did not answer in time, or takes no writes (full, read-only, not persisting).
     #[error("Redis: {0}")]
     Unavailable(#[from] ::redis::RedisError),
     /// The queue's file cannot be used (disk full, read-only, damaged).
     #[error("the queue's file: {0}")]
-    File(#[from] rusqlite::Error),
+    File(#[from] Arc<rusqlite::Error>),
     /// The queue has been shut down.
     #[error("the queue is closed")]
     Closed,

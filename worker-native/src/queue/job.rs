@@ -170,6 +170,8 @@ pub struct Ticket {
     pub(super) place: String,
     /// Its size in bytes, as counted.
     pub(super) bytes: u64,
+    /// Where its result is wanted.
+    pub(super) callback: Option<String>,
 }
 
 /// A job that this consumer holds until it settles it or its lease ends.

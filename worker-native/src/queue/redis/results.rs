@@ -1,4 +1,4 @@
-//! Reading what became of jobs: one by its id, or the newest of some tasks.
+//! The newest results of some tasks: ids in the order of settlement, each with its result as long as that is kept.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -7,7 +7,9 @@ use redis::AsyncCommands;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{JobState, QueueError, RedisQueue, ResultsFilter};
+use super::RedisQueue;
+use super::book::raw;
+use crate::queue::contract::{QueueError, ResultsFilter};
 
 /// How many results one round trip reads while it filters.
 const PAGE: usize = 500;
@@ -26,23 +28,12 @@ struct Peek<'a> {
 }
 
 impl RedisQueue {
-    /// A job's state; `None` for an id that never was, or whose result has expired.
-    ///
-    /// # Errors
-    /// [`QueueError`].
-    pub async fn job(&self, task: &str, job_id: &str) -> Result<Option<JobState>, QueueError> {
-        let key = self.job_key(task, job_id);
-        let found = self.link().get().hmget(key, &["state", "result"]).await;
-        let (state, result): (Option<String>, Option<String>) = self.link().checked(found)?;
-        let result = result.map(|json| parse(json.as_str())).transpose()?;
-        Ok(state.map(|state| JobState { state, result }))
-    }
-
     /// The newest results of some tasks, newest first.
-    ///
-    /// # Errors
-    /// [`QueueError`].
-    pub async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError> {
+    pub(super) async fn newest_results(
+        &self,
+        tasks: &[&str],
+        filter: &ResultsFilter,
+    ) -> Result<Vec<Box<RawValue>>, QueueError> {
         let mut found = Vec::new();
         for task in tasks {
             found.extend(self.results_of(task, filter).await?);
@@ -53,7 +44,6 @@ impl RedisQueue {
     }
 
     async fn results_of(&self, task: &str, filter: &ResultsFilter) -> Result<Vec<(u64, Box<RawValue>)>, QueueError> {
-        let key = self.key(task, "results");
         let whole = filter.sensor_id.is_some() || filter.since.is_some();
         let page = if whole { PAGE } else { filter.limit.clamp(1, PAGE) };
         let mut found = Vec::new();
@@ -61,27 +51,42 @@ impl RedisQueue {
         let mut seen = BTreeSet::new();
         let mut start = 0;
         loop {
-            let range = self.link().get().lrange(&key, to_index(start), to_index(start + page - 1)).await;
-            let texts: Vec<String> = self.link().checked(range)?;
-            for text in &texts {
-                let peek: Peek<'_> = parse(text)?;
+            let (listed, texts) = self.page(task, start, page).await?;
+            for text in texts {
+                let peek: Peek<'_> = parse(&text)?;
                 if filter.since.is_some_and(|since| peek.finished_at.saturating_add(DISORDER_MS) < since) {
                     return Ok(found);
                 }
                 let wanted = filter.since.is_none_or(|since| peek.finished_at >= since)
                     && (filter.sensor_id.is_none() || filter.sensor_id.as_deref() == peek.sensor_id.as_deref());
-                if wanted && seen.insert(peek.job_id.into_owned()) {
-                    found.push((peek.finished_at, parse(text)?));
+                if wanted && seen.insert(peek.job_id.clone().into_owned()) {
+                    found.push((peek.finished_at, raw(text.clone())?));
                 }
                 if found.len() >= filter.limit {
                     return Ok(found);
                 }
             }
-            if texts.len() < page {
+            if listed < page {
                 return Ok(found);
             }
             start += page;
         }
+    }
+
+    /// How many ids are listed from `start` on, and those of their results that are still kept.
+    async fn page(&self, task: &str, start: usize, page: usize) -> Result<(usize, Vec<String>), QueueError> {
+        let range = self.0.link.get().lrange(self.key(task, "results"), to_index(start), to_index(start + page - 1)).await;
+        let ids: Vec<String> = self.0.link.checked(range)?;
+        if ids.is_empty() {
+            return Ok((0, vec![]));
+        }
+        let mut command = redis::cmd("MGET");
+        for id in &ids {
+            command.arg(self.key(task, &format!("job:{id}")));
+        }
+        // MGET passes over what is no string: a job that was handed in again.
+        let texts: Vec<Option<String>> = self.run(&command).await?;
+        Ok((ids.len(), texts.into_iter().flatten().collect()))
     }
 }
 

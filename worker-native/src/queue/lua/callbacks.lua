@@ -1,0 +1,17 @@
+-- Takes callbacks that are due; they are due again after the lease.
+-- ARGV: limit, lease in ms
+-- Gives {{id, url, tries before this one, ms since the job ended, result or ''} ...}
+local now, taken = now_ms(), {}
+for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'outbox', '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  local f = call('HMGET', base .. 'outbox:' .. id, 'url', 'attempts', 'at')
+  if f[1] then
+    call('ZADD', base .. 'outbox', now + tonumber(ARGV[2]), id)
+    call('HINCRBY', base .. 'outbox:' .. id, 'attempts', 1)
+    local job = base .. 'job:' .. id
+    local result = call('TYPE', job).ok == 'string' and call('GET', job) or ''
+    taken[#taken + 1] = {id, f[1], tonumber(f[2]), now - tonumber(f[3]), result}
+  else
+    call('ZREM', base .. 'outbox', id)
+  end
+end
+return taken

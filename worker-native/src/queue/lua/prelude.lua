@@ -1,0 +1,96 @@
+-- Before every script: names of keys, the clock, and the steps that several transitions share.
+-- KEYS[1] is the task's base, `prefix:{task}:`; all keys begin with it, so that they share a slot.
+--
+--   flow:FLOW      stream of waiting and running jobs; a flow is a class, or class:tenant. Group `consumers`.
+--   flows          set of flows that have a stream
+--   ring:CLASS     flows with jobs nobody has claimed, by virtual time; heads: flow to the age of its oldest (ms)
+--   job:ID         hash while unsettled (flow, sid, lane, size, at …), string with the result afterwards
+--   depth, running by lane: unsettled jobs, and those of them in a group's pending list
+--   count          bytes, settled, lost, remade, credit:CLASS; tenants, tenant_bytes: unsettled, by tenant
+--   delayed        jobs that wait for another try, by due time; dead, outbox: ids by time, with a hash each
+--   results        ids, newest first; idem:KEY, events, watched, wake, returned, born
+local base = KEYS[1]
+local call = redis.call
+local GROUP = 'consumers'
+-- Owner of jobs that were handed back.
+local NOBODY = '~returned'
+
+local function now_ms()
+  local time = call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local function class_of(flow) return string.match(flow, '^[^:]*') end
+local function tenant_of(flow) return string.match(flow, ':(.*)$') or '' end
+
+local function number(key, field) return tonumber(call('HGET', base .. key, field) or 0) end
+
+-- Adds to a counter in a hash; one that comes to nothing goes, where the hash grows with what callers name.
+local function count(key, field, by)
+  if by ~= 0 then call('HINCRBY', base .. key, field, by) end
+end
+
+local function count_tenant(tenant, jobs, bytes)
+  if tenant == '' then return end
+  if call('HINCRBY', base .. 'tenants', tenant, jobs) <= 0 then call('HDEL', base .. 'tenants', tenant) end
+  if call('HINCRBY', base .. 'tenant_bytes', tenant, bytes) <= 0 then call('HDEL', base .. 'tenant_bytes', tenant) end
+end
+
+-- Says that a flow has jobs nobody has claimed.
+local function waits(flow, since)
+  local class = class_of(flow)
+  local start = call('HGET', base .. 'heads', 'v:' .. class) or '0'
+  if call('ZADD', base .. 'ring:' .. class, 'NX', start, flow) == 1 then
+    call('HSET', base .. 'heads', flow, since)
+  end
+end
+
+local function make_group(flow)
+  return redis.pcall('XGROUP', 'CREATE', base .. 'flow:' .. flow, GROUP, '0', 'MKSTREAM')
+end
+
+local function new_flow(flow)
+  if call('SADD', base .. 'flows', flow) == 1 then make_group(flow) end
+end
+
+-- One token is enough: who takes it claims until nothing is left.
+local function wake()
+  if call('LLEN', base .. 'wake') == 0 then call('LPUSH', base .. 'wake', '1') end
+end
+
+-- Tells who watches; nothing where nobody does.
+local function tell(ids, now)
+  if #ids > 0 and call('EXISTS', base .. 'watched') == 1 then
+    call('XADD', base .. 'events', 'MINID', '~', now - 60000, '*', 'ids', table.concat(ids, ' '))
+  end
+end
+
+-- Who holds an entry, and how often it was claimed.
+local function held(flow, sid)
+  local pending = redis.pcall('XPENDING', base .. 'flow:' .. flow, GROUP, sid, sid, 1)
+  if pending.err or not pending[1] then return nil, 0 end
+  return pending[1][2], pending[1][4]
+end
+
+local function entry_of(flow, sid)
+  local found = call('XRANGE', base .. 'flow:' .. flow, sid, sid)
+  return found[1] and found[1][2]
+end
+
+local function field(fields, name)
+  for i = 1, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
+  return nil
+end
+
+-- What becomes visible at a job's end, in the step that took its entry out of the stream.
+-- Every call after the first write of a script is allowed when memory is full.
+local function publish(id, flow, bytes, result, ttl_ms, callback, now)
+  call('SET', base .. 'job:' .. id, result, 'PX', ttl_ms)
+  count_tenant(tenant_of(flow), -1, -bytes)
+  if callback ~= '' then
+    call('ZADD', base .. 'outbox', now, id)
+    call('HSET', base .. 'outbox:' .. id, 'url', callback, 'attempts', 0, 'at', now)
+  end
+end

@@ -1,0 +1,79 @@
+//! What is known about jobs: one by its id, the numbers of a task.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::Value;
+use serde_json::value::RawValue;
+use tokio::sync::broadcast;
+
+use super::scripts as lua;
+use super::{RedisQueue, wire};
+use crate::queue::contract::{Change, Counts, JobBook, QueueError, ResultsFilter};
+use crate::queue::job::JobState;
+
+#[async_trait]
+impl JobBook for RedisQueue {
+    async fn job(&self, task: &str, job_id: &str) -> Result<Option<JobState>, QueueError> {
+        let add = |command: &mut redis::Cmd| {
+            command.arg(job_id);
+        };
+        let known: Vec<Value> = self.invoke(&lua::JOB, task, add).await?;
+        let read = |value: &Value| redis::from_redis_value_ref::<Option<String>>(value);
+        let texts: Result<Vec<Option<String>>, _> = known.iter().map(read).collect();
+        let texts = texts.map_err(|error| QueueError::Corrupt(error.to_string()))?;
+        match texts.as_slice() {
+            [] => Ok(None),
+            [Some(state), Some(attempt), Some(waited), Some(failures)] => Ok(Some(JobState {
+                state: state.clone(),
+                attempt: attempt.parse().unwrap_or_default(),
+                failures: wire::failures(failures.as_bytes()).unwrap_or_default(),
+                waited: waited.parse().ok().map(Duration::from_millis),
+                ..JobState::default()
+            })),
+            [Some(result), callback @ ..] => Ok(Some(JobState {
+                state: wire::outcome_of(result)?,
+                result: Some(raw(result.clone())?),
+                callback: callback.first().cloned().flatten(),
+                ..JobState::default()
+            })),
+            _ => Err(wire::corrupt("a job's state")),
+        }
+    }
+
+    async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError> {
+        self.newest_results(tasks, filter).await
+    }
+
+    async fn counts(&self, task: &str) -> Result<Counts, QueueError> {
+        let mut pipe = redis::pipe();
+        // One moment for all of them.
+        pipe.atomic().hgetall(self.key(task, "depth")).hgetall(self.key(task, "running"));
+        pipe.zcard(self.key(task, "delayed")).zcard(self.key(task, "dead"));
+        pipe.cmd("HMGET").arg(self.key(task, "count")).arg("bytes").arg("settled").arg("lost");
+        type Found = (Vec<(String, i64)>, Vec<(String, i64)>, u64, u64, Vec<Option<u64>>);
+        let found = pipe.query_async::<Found>(&mut self.0.link.get()).await;
+        let (depths, running, delayed, dead, counted) = self.0.link.checked(found)?;
+        let counted = |i: usize| counted.get(i).copied().flatten().unwrap_or_default();
+        let counts = Counts {
+            depths: wire::depths(depths),
+            running: wire::depths(running),
+            delayed,
+            bytes: counted(0),
+            settled: counted(1),
+            lost: counted(2),
+            dead,
+        };
+        self.saw_depth(task, &counts.depths);
+        Ok(counts)
+    }
+
+    async fn watch(&self, task: &str) -> Result<broadcast::Receiver<Change>, QueueError> {
+        self.changes(task).await
+    }
+}
+
+/// A stored text as the JSON it is.
+pub(super) fn raw(text: String) -> Result<Box<RawValue>, QueueError> {
+    RawValue::from_string(text).map_err(|error| QueueError::Corrupt(error.to_string()))
+}

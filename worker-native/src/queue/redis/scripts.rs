@@ -1,0 +1,84 @@
+//! The scripts: their text, their hashes, and how they are called.
+
+use std::sync::LazyLock;
+
+use redis::aio::ConnectionLike;
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind};
+
+/// One script with the prelude before it.
+#[derive(Debug)]
+pub struct Script {
+    text: &'static str,
+    hash: LazyLock<String>,
+}
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $name:ident = $file:literal;)*) => {$(
+        $(#[$doc])*
+        pub static $name: Script = {
+            const TEXT: &str = concat!(include_str!("../lua/prelude.lua"), include_str!(concat!("../lua/", $file)));
+            Script { text: TEXT, hash: LazyLock::new(|| redis::Script::new(TEXT).get_hash().to_owned()) }
+        };
+    )*};
+}
+
+scripts! {
+    /// [`super::super::JobQueue::enqueue`].
+    ENQUEUE = "enqueue.lua";
+    /// [`super::super::JobQueue::claim`].
+    CLAIM = "claim.lua";
+    /// [`super::super::JobQueue::reclaim`].
+    RECLAIM = "reclaim.lua";
+    /// [`super::super::JobQueue::renew`].
+    RENEW = "renew.lua";
+    /// [`super::super::JobQueue::settle`].
+    SETTLE = "settle.lua";
+    /// [`super::super::JobQueue::retry`].
+    RETRY = "retry.lua";
+    /// [`super::super::JobQueue::release`].
+    RELEASE = "release.lua";
+    /// [`super::super::JobQueue::cancel`].
+    CANCEL = "cancel.lua";
+    /// [`super::super::JobQueue::tend`].
+    TEND = "tend.lua";
+    /// [`super::super::JobQueue::leave`].
+    LEAVE = "leave.lua";
+    /// [`super::super::JobBook::job`].
+    JOB = "job.lua";
+    /// [`super::super::DeadLetters::requeue`].
+    REQUEUE = "requeue.lua";
+    /// [`super::super::Outbox::callbacks`].
+    CALLBACKS = "callbacks.lua";
+    /// [`super::super::Outbox::callback_done`] and the like.
+    CALLBACK = "callback.lua";
+    /// [`super::super::Replays::begin`].
+    BEGIN = "begin.lua";
+    /// [`super::super::Replays::finish`].
+    FINISH = "finish.lua";
+}
+
+impl Script {
+    /// What Redis knows the script by.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// A call of the script on a task's keys.
+    pub(super) fn call(&self, base: &str, add: impl FnOnce(&mut Cmd)) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.hash()).arg(1).arg(base);
+        add(&mut command);
+        command
+    }
+
+    /// Teaches Redis the script.
+    pub(super) async fn load(&self, connection: &mut impl ConnectionLike) -> RedisResult<()> {
+        redis::cmd("SCRIPT").arg("LOAD").arg(self.text).query_async(connection).await
+    }
+}
+
+/// Does Redis not know the script (any more)?
+pub(super) fn is_unknown(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
