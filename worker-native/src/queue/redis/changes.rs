@@ -8,11 +8,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
-use redis::aio::ConnectionManager;
 use tokio::sync::broadcast;
 
 use super::RedisQueue;
 use super::wire::Fields;
+use crate::queue::link::Connection;
 use crate::queue::contract::{Change, QueueError};
 
 /// Changes that one who watches may be behind.
@@ -73,7 +73,7 @@ struct Reader<'a> {
     task: &'a str,
     hub: broadcast::Sender<Change>,
     after: String,
-    connection: Option<ConnectionManager>,
+    connection: Option<Connection>,
 }
 
 impl Reader<'_> {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Value;
-use redis::aio::ConnectionManager;
 use tokio::sync::Mutex;
 
 use super::scripts as lua;
 use super::wire::{self, Places};
 use super::{RedisQueue, to_millis};
+use crate::queue::link::Connection;
 use crate::queue::contract::{
     AWAITED_TTL, Cancelled, Enqueued, JobQueue, NewJob, QueueError, Retry, Settled, Settlement, Tended,
 };
@@ -30,7 +30,7 @@ pub(super) struct Seen {
 }
 
 /// Each task's connection for waiting: a command that blocks must not hold up others.
-pub(super) type Waiting = std::sync::Mutex<HashMap<String, Arc<Mutex<Option<ConnectionManager>>>>>;
+pub(super) type Waiting = std::sync::Mutex<HashMap<String, Arc<Mutex<Option<Connection>>>>>;
 
 #[async_trait]
 impl JobQueue for RedisQueue {
