@@ -186,10 +186,12 @@ impl Query {
                 other if allowed.contains(&other) => {}
                 _ => {
                     let tls_names = if tls { "ssl_ca_certs, ssl_certfile, ssl_keyfile" } else { "" };
-                    let known = [&allowed.join(", "), tls_names].iter().filter(|names| !names.is_empty()).fold(
-                        String::new(),
-                        |all, names| if all.is_empty() { (*names).to_string() } else { format!("{all}, {names}") },
-                    );
+                    let known = [&allowed.join(", "), tls_names]
+                        .iter()
+                        .filter(|names| !names.is_empty())
+                        .fold(String::new(), |all, names| {
+                            if all.is_empty() { (*names).to_string() } else { format!("{all}, {names}") }
+                        });
                     let known = if known.is_empty() { "nothing".to_owned() } else { known };
                     return Err(fault(format!("has an unknown name after `?` (known here: {known})")));
                 }
@@ -218,7 +220,9 @@ mod tests {
 
     #[test]
     fn one_server_is_read_as_everywhere() {
-        for url in ["redis://127.0.0.1", "rediss://u:p%40ss@redis.example:6380/2", "valkey://h", "unix:///run/redis.sock"] {
+        for url in
+            ["redis://127.0.0.1", "rediss://u:p%40ss@redis.example:6380/2", "valkey://h", "unix:///run/redis.sock"]
+        {
             assert_eq!(parse(url).kind(), "single", "{url}");
         }
         let address = parse("rediss://u:p%40ss@redis.example:6380/2?ssl_ca_certs=/etc/ca%20file.pem");
@@ -272,7 +276,11 @@ mod tests {
 
     #[test]
     fn no_password_is_in_the_debug_text() {
-        for url in ["redis://:hunter2@h", "redis+sentinel://:hunter2@a/m?sentinel_password=hunter2", "redis+cluster://:hunter2@a"] {
+        for url in [
+            "redis://:hunter2@h",
+            "redis+sentinel://:hunter2@a/m?sentinel_password=hunter2",
+            "redis+cluster://:hunter2@a",
+        ] {
             assert!(!format!("{:?}", parse(url)).contains("hunter2"), "{url}");
         }
     }

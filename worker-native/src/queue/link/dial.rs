@@ -107,7 +107,8 @@ fn sentinel_client(found: &Sentinels, certificates: Option<TlsCertificates>) -> 
     let addresses = found.sentinels.iter().map(|sentinel| sentinel.addr().clone());
     let mut builder = SentinelClientBuilder::new(addresses, &found.master, SentinelServerType::Master)?;
     let node = found.node.redis_settings();
-    builder = builder.set_client_to_redis_db(node.db()).set_client_to_redis_tcp_settings(found.node.tcp_settings().clone());
+    builder =
+        builder.set_client_to_redis_db(node.db()).set_client_to_redis_tcp_settings(found.node.tcp_settings().clone());
     if let Some(name) = node.username() {
         builder = builder.set_client_to_redis_username(name);
     }

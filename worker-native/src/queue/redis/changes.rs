@@ -12,8 +12,8 @@ use tokio::sync::broadcast;
 
 use super::RedisQueue;
 use super::wire::Fields;
-use crate::queue::link::Connection;
 use crate::queue::contract::{Change, QueueError};
+use crate::queue::link::Connection;
 
 /// Changes that one who watches may be behind.
 const CAPACITY: usize = 1_024;

@@ -11,11 +11,11 @@ use tokio::sync::Mutex;
 use super::scripts as lua;
 use super::wire::{self, Places};
 use super::{RedisQueue, to_millis};
-use crate::queue::link::Connection;
 use crate::queue::contract::{
     AWAITED_TTL, Cancelled, Enqueued, JobQueue, NewJob, QueueError, Retry, Settled, Settlement, Tended,
 };
 use crate::queue::job::{Claimed, Ticket};
+use crate::queue::link::Connection;
 
 /// Longest time between two looks at a task by all processes together.
 const TEND_EVERY: Duration = Duration::from_secs(4);
@@ -83,7 +83,11 @@ impl JobQueue for RedisQueue {
         };
         let (now, taken, gone): (u64, Vec<Value>, u64) = self.invoke(&lua::RECLAIM, task, add).await?;
         if gone > 0 {
-            tracing::error!(task, entries = gone, "entries that a consumer held were deleted from Redis by somebody else");
+            tracing::error!(
+                task,
+                entries = gone,
+                "entries that a consumer held were deleted from Redis by somebody else"
+            );
         }
         wire::claimed(now, taken)
     }

@@ -81,11 +81,9 @@ impl Script {
         let mut command = redis::cmd("EVAL");
         command.arg(self.text);
         for arg in call.args_iter().skip(2) {
-            match arg {
-                Arg::Simple(bytes) => command.arg(bytes),
-                Arg::Cursor => command.arg(0),
-                _ => &mut command,
-            };
+            if let Arg::Simple(bytes) = arg {
+                command.arg(bytes);
+            }
         }
         command
     }

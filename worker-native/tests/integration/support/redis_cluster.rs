@@ -40,7 +40,12 @@ impl RedisCluster {
         for other in &cluster.nodes[1..] {
             first.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string(), &other.bus.to_string()]).await;
         }
-        for node in &cluster.nodes {
+        cluster.is_whole().await;
+        cluster
+    }
+
+    async fn is_whole(&self) {
+        for node in &self.nodes {
             until("a cluster whose slots are all served", || async {
                 let info = node.ask(&["CLUSTER", "INFO"]).await;
                 let whole = ["cluster_state:ok", "cluster_known_nodes:3", "cluster_size:3"];
@@ -48,7 +53,18 @@ impl RedisCluster {
             })
             .await;
         }
-        cluster
+    }
+
+    /// Kills all masters without warning and starts them again on their append-only files.
+    pub(crate) async fn crash_and_restart(&mut self) {
+        for node in &mut self.nodes {
+            node.process.kill();
+        }
+        for node in &mut self.nodes {
+            node.process = spawn(node.port, node.bus, node.dir.path());
+            assert!(answers(&mut node.process, node.port).await, "redis-server does not start again");
+        }
+        self.is_whole().await;
     }
 
     /// `REDIS_URL` with all masters.
@@ -105,10 +121,6 @@ impl Node {
             }
         }
         panic!("redis-server does not start as a cluster's node")
-    }
-
-    fn restart(&mut self) {
-        self.process = spawn(self.port, self.bus, self.dir.path());
     }
 
     async fn owns(&self, slot: &str) -> bool {
