@@ -7,9 +7,7 @@ use tokio::time::Instant;
 use super::{Backoff, Consumer};
 use crate::clock::now_ms;
 use crate::engine::Answer;
-use crate::queue::{
-    AttemptError, Claimed, Entry, Outcome, QueueError, ResultRecord, Retry, Settled, Settlement,
-};
+use crate::queue::{AttemptError, Claimed, Entry, Outcome, QueueError, ResultRecord, Retry, Settled, Settlement};
 
 /// Tries remembered with a job, the last ones.
 const MAX_FAILURES: usize = 20;
@@ -81,8 +79,7 @@ impl Consumer {
         };
         let record = self.record(job, entry, departure, outcome, answer, error);
         let Some(result) = to_json(&record) else { return };
-        let settlement =
-            Settlement { ticket: job.ticket.clone(), outcome, result, awaited: entry.awaited, failures };
+        let settlement = Settlement { ticket: job.ticket.clone(), outcome, result, awaited: entry.awaited, failures };
         let Some(settled) = self.store(settlement).await else {
             tracing::warn!(job_id = %entry.job_id, "job not settled in time; another consumer runs it again");
             return;

@@ -32,4 +32,5 @@ mod shift;
 mod starting;
 mod stream;
 mod text;
+mod topology;
 mod versions;

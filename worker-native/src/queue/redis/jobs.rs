@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Value;
-use redis::aio::ConnectionManager;
 use tokio::sync::Mutex;
 
 use super::scripts as lua;
@@ -16,6 +15,7 @@ use crate::queue::contract::{
     AWAITED_TTL, Cancelled, Enqueued, JobQueue, NewJob, QueueError, Retry, Settled, Settlement, Tended,
 };
 use crate::queue::job::{Claimed, Ticket};
+use crate::queue::link::Connection;
 
 /// Longest time between two looks at a task by all processes together.
 const TEND_EVERY: Duration = Duration::from_secs(4);
@@ -30,7 +30,7 @@ pub(super) struct Seen {
 }
 
 /// Each task's connection for waiting: a command that blocks must not hold up others.
-pub(super) type Waiting = std::sync::Mutex<HashMap<String, Arc<Mutex<Option<ConnectionManager>>>>>;
+pub(super) type Waiting = std::sync::Mutex<HashMap<String, Arc<Mutex<Option<Connection>>>>>;
 
 #[async_trait]
 impl JobQueue for RedisQueue {
@@ -83,7 +83,11 @@ impl JobQueue for RedisQueue {
         };
         let (now, taken, gone): (u64, Vec<Value>, u64) = self.invoke(&lua::RECLAIM, task, add).await?;
         if gone > 0 {
-            tracing::error!(task, entries = gone, "entries that a consumer held were deleted from Redis by somebody else");
+            tracing::error!(
+                task,
+                entries = gone,
+                "entries that a consumer held were deleted from Redis by somebody else"
+            );
         }
         wire::claimed(now, taken)
     }
