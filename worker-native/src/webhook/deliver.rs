@@ -19,7 +19,7 @@ use crate::telemetry::metrics::{Metrics, WebhookOutcome};
 /// From one look for callbacks that are due to the next, where the last found few.
 const LOOK: Duration = Duration::from_secs(1);
 /// What a lease has beyond the longest try: time to tell the outbox.
-const LEASE_MARGIN: Duration = Duration::from_secs(30);
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// First and longest pause between two tries to tell it.
 const NOTE_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 
