@@ -95,6 +95,8 @@ async fn an_entry_that_nobody_can_read_is_set_aside_as_dead() {
     let redis = Redis::start().await;
     let native = Native::start(&redis.url(), &[("LEASE_MS", "100"), ("MAX_ATTEMPTS", "1")]).await;
     let mut connection = redis.connection().await;
+    let mut known = redis::cmd("SADD");
+    let _: u32 = known.arg("ir:{pump-anomaly}:flows").arg("normal").query_async(&mut connection).await.unwrap();
     let mut command = redis::cmd("XADD");
     command.arg("ir:{pump-anomaly}:flow:normal").arg("*").arg("job").arg("not json").arg("features").arg("abc");
     let _: String = command.query_async(&mut connection).await.unwrap();
