@@ -32,3 +32,4 @@ mod starting;
 mod stream;
 mod text;
 mod versions;
+mod webhooks;
