@@ -85,7 +85,8 @@ async fn noted(queue: &RedisQueue, job_id: &str, beginning: &str) -> String {
 }
 
 fn verify(seen: &Seen, secrets: &[&str]) {
-    let headers: BTreeMap<_, _> = seen.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    let headers: BTreeMap<_, _> =
+        seen.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
     let body = std::str::from_utf8(&seen.body).unwrap();
     let given = json!({"headers": headers, "body": body, "secrets": secrets, "wrong": WRONG});
     let script = root().join("worker-native/tests/python/verify_webhook.py");

@@ -166,7 +166,9 @@ async fn every_callback_ends_as_its_receiver_answers() {
 async fn so_many_and_no_more_are_under_way_at_once() {
     let together = Arc::new(Barrier::new(3));
     // Three must come before one is answered.
-    let router = Router::new().fallback(post(async move || drop(together.wait().await)));
+    let router = Router::new().fallback(post(async move || {
+        together.wait().await;
+    }));
     let (port, _server) = serve(router).await;
     let url = format!("http://127.0.0.1:{port}/");
     let due = (0..9).map(|number| (["a", "b"][number % 2], named(&number.to_string(), &url))).collect();
