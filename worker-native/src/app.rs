@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
+use crate::answering::remote::Waiters;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -40,6 +42,10 @@ pub struct Parts {
     pub snapshots: Snapshots,
     /// Places for texts and series in the making.
     pub streams: Arc<Semaphore>,
+    /// Callers that wait for a worker's answer.
+    pub waiters: Waiters,
+    /// What goes on behind answers; ends with the process.
+    pub background: TaskTracker,
     /// When the process started.
     pub started: Instant,
     draining: AtomicBool,
@@ -72,6 +78,8 @@ impl App {
             ledger: Ledger::default(),
             snapshots,
             streams,
+            waiters: Waiters::default(),
+            background: TaskTracker::new(),
             started,
             draining,
         }))

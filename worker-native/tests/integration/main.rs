@@ -26,6 +26,7 @@ mod models_cli;
 mod oip;
 mod pools;
 mod recovery;
+mod roles;
 mod rollout;
 mod shift;
 mod starting;
