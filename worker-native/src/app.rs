@@ -15,6 +15,7 @@ use crate::queue::Queue;
 use crate::rollout::Ledger;
 use crate::routing::snapshots::Snapshots;
 use crate::telemetry::metrics::Metrics;
+use crate::webhook::Webhooks;
 
 /// The service's parts; cheap to clone.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// The jobs.
     pub queue: Arc<dyn Queue>,
+    /// Results sent to where callers asked.
+    pub webhooks: Webhooks,
     /// Rows computed before.
     pub cache: Cache,
     /// What operators watch.
@@ -59,7 +62,7 @@ impl std::ops::Deref for App {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Config, engine: Arc<Engine>, queue: Arc<dyn Queue>, cache: Cache) -> Self {
+    pub fn new(config: Config, engine: Arc<Engine>, queue: Arc<dyn Queue>, webhooks: Webhooks, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
@@ -69,6 +72,7 @@ impl App {
             config,
             engine,
             queue,
+            webhooks,
             cache,
             metrics,
             ledger: Ledger::default(),

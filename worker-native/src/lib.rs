@@ -18,6 +18,7 @@ pub mod engine;
 pub mod generate;
 pub mod onnx;
 pub mod queue;
+pub mod webhook;
 
 pub mod load;
 pub mod models_cli;

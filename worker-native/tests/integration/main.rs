@@ -34,3 +34,4 @@ mod stream;
 mod text;
 mod topology;
 mod versions;
+mod webhooks;
