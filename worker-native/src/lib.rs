@@ -19,6 +19,7 @@ pub mod generate;
 pub mod onnx;
 pub mod queue;
 
+pub mod doctor;
 pub mod load;
 pub mod models_cli;
 

@@ -9,6 +9,7 @@
 
 mod address;
 mod dial;
+mod servers;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use address::Address;
 pub(crate) use dial::{Dialer, Raw};
+pub(crate) use servers::Server;
 
 use super::QueueError;
 
