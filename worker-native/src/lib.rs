@@ -18,9 +18,10 @@ pub mod engine;
 pub mod generate;
 pub mod onnx;
 pub mod queue;
+pub mod webhook;
 
 pub mod doctor;
 pub mod load;
 pub mod models_cli;
 
-mod clock;
+pub mod clock;

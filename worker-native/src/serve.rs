@@ -19,6 +19,7 @@ use crate::doctor::preflight::{self, Preflight};
 use crate::engine::{Engine, watch};
 use crate::queue;
 use crate::routing::feed;
+use crate::webhook::{self, Webhooks};
 use crate::{consumer, http};
 
 /// Runs the service until `shutdown` is cancelled and what was under way has ended.
@@ -37,7 +38,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let engine = Arc::new(Engine::load(&config.models, &engine_tasks).await?);
     let watchdog = watch::start_watchdog(Arc::clone(&engine)).context("the watchdog's thread cannot be started")?;
     let queue = queue::open(&config.queue).context("the queue cannot be opened; see REDIS_URL and QUEUE_FILE")?;
-    let app = App::new(config, engine, queue, cache);
+    let webhooks = Webhooks::new(&config.webhook).map_err(anyhow::Error::msg)?;
+    let app = App::new(config, engine, queue, webhooks, cache);
     if let Err(error) = feed::refresh(&app).await {
         tracing::warn!(%error, "redis cannot be used at start; /data answers 503 until it can");
     }
@@ -49,6 +51,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     start(&tasks, &shutdown, "model watch", keep_models(app.clone(), shutdown.clone()));
     if app.config.role.consumes() {
         start(&tasks, &shutdown, "consumers", consume_all(app.clone(), tasks.clone(), shutdown.clone()));
+        start(&tasks, &shutdown, "webhooks", webhook::run(app.clone(), shutdown.clone()));
     }
     tasks.close();
     let bound = listener.local_addr().context("the listener has no address")?;
