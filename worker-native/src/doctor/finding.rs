@@ -90,7 +90,7 @@ impl Finding {
     /// In one line, for logs and refusals.
     pub(super) fn line(&self) -> String {
         let place = if self.place.is_empty() { String::new() } else { format!(" ({})", self.place) };
-        let change = self.change.as_ref().map(|change| format!("; {change}")).unwrap_or_default();
+        let change = self.change.as_ref().map(|change| format!("; to change: {change}")).unwrap_or_default();
         format!("{}{place}: {}{change}", self.check, self.found)
     }
 }
@@ -158,6 +158,6 @@ mod tests {
         let report =
             Report::new("single", vec![Finding::loss("a", "gone", "bring it back").at("x:1"), Finding::ok("b", "")]);
         assert!(report.has_faults() && report.table().contains("1 fault, 0 warnings"), "{}", report.table());
-        assert_eq!(report.findings[0].line(), "a (x:1): gone; bring it back");
+        assert_eq!(report.findings[0].line(), "a (x:1): gone; to change: bring it back");
     }
 }

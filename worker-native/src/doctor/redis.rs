@@ -41,7 +41,7 @@ pub(super) async fn look(config: &QueueConfig, names: &[String]) -> Vec<Finding>
         Err(error) => return vec![away(&error)],
     };
     let mut findings = match dialer.masters(LIMIT).await {
-        Ok(servers) => look_at(servers, config, setting).await,
+        Ok(servers) => look_at(servers, setting).await,
         Err(error) => vec![away(&error)],
     };
     if let Some((master, sentinels)) = dialer.sentinels(LIMIT).await {
@@ -78,7 +78,7 @@ pub(super) fn kind(config: &QueueConfig) -> &'static str {
     }
 }
 
-async fn look_at(servers: Vec<Server>, config: &QueueConfig, setting: Setting) -> Vec<Finding> {
+async fn look_at(servers: Vec<Server>, setting: Setting) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut looked_around = setting.kind != "cluster";
     for server in servers {
@@ -88,7 +88,7 @@ async fn look_at(servers: Vec<Server>, config: &QueueConfig, setting: Setting) -
                     looked_around = true;
                     findings.push(topology::cluster(&mut connection).await);
                 }
-                look_closely(&mut connection, config, setting).await
+                look_closely(&mut connection, setting).await
             }
             Err(error) => Err(error),
         };
@@ -100,15 +100,12 @@ async fn look_at(servers: Vec<Server>, config: &QueueConfig, setting: Setting) -
 
 async fn look_closely(
     connection: &mut redis::aio::MultiplexedConnection,
-    config: &QueueConfig,
     setting: Setting,
 ) -> RedisResult<Vec<Finding>> {
     let facts = Facts::ask(connection).await?;
     let mut findings = vec![Finding::ok("reachable", "it answers")];
     findings.extend(judge::facts(&facts, setting));
-    // A key of no task; in a cluster it may be another server's, which then says so in place of an answer.
-    let key = format!("{}:doctor", config.prefix);
-    findings.extend(judge::timing(&Timing::ask(connection, &key).await?, setting));
+    findings.extend(judge::timing(&Timing::ask(connection).await?, setting));
     Ok(findings)
 }
 
