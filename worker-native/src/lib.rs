@@ -20,6 +20,7 @@ pub mod onnx;
 pub mod queue;
 pub mod webhook;
 
+pub mod doctor;
 pub mod load;
 pub mod models_cli;
 
