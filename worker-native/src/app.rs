@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
-use crate::queue::RedisQueue;
+use crate::queue::Queue;
 use crate::rollout::Ledger;
 use crate::routing::snapshots::Snapshots;
 use crate::telemetry::metrics::Metrics;
@@ -26,7 +26,7 @@ pub struct Parts {
     /// The models.
     pub engine: Arc<Engine>,
     /// The jobs.
-    pub queue: RedisQueue,
+    pub queue: Arc<dyn Queue>,
     /// Rows computed before.
     pub cache: Cache,
     /// What operators watch.
@@ -53,7 +53,7 @@ impl std::ops::Deref for App {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Config, engine: Arc<Engine>, queue: RedisQueue, cache: Cache) -> Self {
+    pub fn new(config: Config, engine: Arc<Engine>, queue: Arc<dyn Queue>, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);

@@ -14,3 +14,15 @@ pub use contract::{
 };
 pub use job::{AttemptError, Claimed, Entry, JobState, Outcome, Priority, ResultRecord, Ticket};
 pub use redis::RedisQueue;
+
+use std::sync::Arc;
+
+use crate::config::QueueConfig;
+
+/// The queue that the configuration asks for.
+///
+/// # Errors
+/// [`QueueError`] when it cannot be used as configured; a Redis that is away is no error here.
+pub fn open(config: &QueueConfig) -> Result<Arc<dyn Queue>, QueueError> {
+    Ok(Arc::new(RedisQueue::open(config)?))
+}

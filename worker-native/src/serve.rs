@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::{Engine, watch};
-use crate::queue::RedisQueue;
+use crate::queue;
 use crate::routing::feed;
 use crate::{consumer, http};
 
@@ -34,7 +34,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let cache = Cache::open(&config.cache, &tasks).map_err(anyhow::Error::msg)?;
     let engine = Arc::new(Engine::load(&config.models, &engine_tasks).await?);
     let watchdog = watch::start_watchdog(Arc::clone(&engine)).context("the watchdog's thread cannot be started")?;
-    let queue = RedisQueue::open(&config.queue).context("REDIS_URL cannot be used")?;
+    let queue = queue::open(&config.queue).context("the queue cannot be opened; see REDIS_URL and QUEUE_FILE")?;
     let app = App::new(config, engine, queue, cache);
     if let Err(error) = feed::refresh(&app).await {
         tracing::warn!(%error, "redis cannot be used at start; /data answers 503 until it can");

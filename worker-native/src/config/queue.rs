@@ -47,6 +47,8 @@ pub struct QueueConfig {
     pub idempotency_ttl: Duration,
     /// Jobs one consumer claims at once.
     pub claim_batch: u32,
+    /// Jobs one consumer holds at once, running or about to.
+    pub concurrency: u32,
     /// How long a Redis command may take before the caller is told 503.
     pub command_timeout: Duration,
 }
@@ -93,13 +95,13 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
             "QUEUE_MAX_DEPTH",
             100_000,
             1..=100_000_000,
-            "jobs a task may have accepted and unsettled; beyond it 429",
+            "jobs a task may have accepted and unsettled; beyond it 503",
         )),
         max_bytes: read.number(
             "QUEUE_MAX_BYTES",
             1 << 30,
             1_024..=1 << 40,
-            "size of a task's unsettled jobs; beyond it 429",
+            "size of a task's unsettled jobs; beyond it 503",
         ),
         tenant_max_percent: to_u32(read.number(
             "TENANT_MAX_PERCENT",
@@ -111,7 +113,7 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
             "QUEUE_MAX_WAIT_MS",
             0,
             0..=86_400_000,
-            "a job that would wait longer, as the queue drains now, is refused with 429; 0 takes all that fit",
+            "a job that would wait longer, as the queue drains now, is refused with 503; 0 takes all that fit",
         )),
         priority_step: millis(read.number(
             "PRIORITY_STEP_MS",
@@ -174,6 +176,12 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
             "how long an Idempotency-Key is remembered",
         )),
         claim_batch: to_u32(read.number("CLAIM_BATCH", 64, 1..=1_000, "jobs one consumer claims at once")),
+        concurrency: to_u32(read.number(
+            "CONSUMER_CONCURRENCY",
+            256,
+            1..=10_000,
+            "jobs of a task that one process holds at once, running or about to",
+        )),
         command_timeout: millis(read.number(
             "REDIS_TIMEOUT_MS",
             500,

@@ -59,7 +59,7 @@ impl From<QueueError> for ApiError {
                     &error,
                 )
             }
-            QueueError::Unavailable(_) => Self::caused(
+            QueueError::Unavailable(_) | QueueError::File(_) | QueueError::Closed => Self::caused(
                 ErrorCode::QueueUnavailable,
                 "the queue cannot be reached; nothing was promised, try again",
                 &error,

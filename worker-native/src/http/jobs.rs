@@ -17,7 +17,7 @@ use super::predict::Wanted;
 use super::rim::{Applied, RequestId};
 use crate::app::App;
 use crate::clock::now_ms;
-use crate::queue::{Enqueued, Entry};
+use crate::queue::{Enqueued, Entry, NewJob, Priority};
 use crate::routing::{Advice, DecisionRecord, choose};
 
 #[derive(Debug, Serialize)]
@@ -72,14 +72,22 @@ pub(super) async fn hand_in(
         decision: routed.decision,
         accepted_at,
         deadline_at: request.deadline_ms.map(|ms| accepted_at.saturating_add(ms)),
+        priority: Priority::Normal,
+        tenant: None,
+        callback: None,
+        awaited: false,
         input: request.input,
     };
-    match app.queue.enqueue(&entry).await? {
-        Enqueued::Accepted(depths) => app.snapshots.set_depths(task, &depths),
-        Enqueued::Full { depth } => {
+    let left = request.deadline_ms.map(std::time::Duration::from_millis);
+    let job = NewJob { entry: entry.clone(), left, room: None, once: None };
+    match app.queue.enqueue(task, vec![job]).await?.pop() {
+        Some(Enqueued::Accepted(depths)) => app.snapshots.set_depths(task, &depths),
+        Some(Enqueued::Full(full)) => {
+            let depth = full.depth;
             let detail = format!("{depth} jobs of task `{task}` wait already (QUEUE_MAX_DEPTH); nothing was stored");
             return Err(ApiError::new(ErrorCode::QueueFull, detail));
         }
+        _ => return Err(ApiError::new(ErrorCode::Internal, "the queue gave no answer")),
     }
     let location = format!("/v1/jobs/{}", entry.job_id);
     let receipt = Receipt {

@@ -56,7 +56,7 @@ pub async fn refresh(app: &App) -> Result<(), QueueError> {
 /// [`QueueError`].
 pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueError> {
     let name = &task.schema.name;
-    app.snapshots.set_depths(name, &app.queue.depths(name).await?);
+    app.snapshots.set_depths(name, &app.queue.counts(name).await?.depths);
     share_rollouts(app, name).await?;
     let pinned: BTreeMap<String, String> = app.queue.facts(name, ACCURACY).await?.into_iter().collect();
     let service: BTreeMap<String, String> = app.queue.facts(name, SERVICE).await?.into_iter().collect();

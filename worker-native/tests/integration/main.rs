@@ -25,7 +25,6 @@ mod metrics;
 mod models_cli;
 mod oip;
 mod pools;
-mod queue;
 mod recovery;
 mod rollout;
 mod shift;
