@@ -6,6 +6,7 @@ pub mod contract;
 pub mod job;
 mod link;
 pub mod redis;
+pub mod sqlite;
 
 pub use contract::{
     AWAITED_TTL, Begun, Bound, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Depths, Enqueued, Facts,
@@ -14,6 +15,7 @@ pub use contract::{
 };
 pub use job::{AttemptError, Claimed, Entry, JobState, Outcome, Priority, ResultRecord, Ticket};
 pub use redis::RedisQueue;
+pub use sqlite::SqliteQueue;
 
 use std::sync::Arc;
 

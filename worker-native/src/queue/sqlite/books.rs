@@ -13,7 +13,7 @@ use super::clock::{Clock, number, stored};
 use super::file::{Lock, Opened, keep_log_short};
 use super::group::Ledger;
 use super::sql;
-use super::turns::{Head, Turns};
+use super::turns::{CLASSES, Head, Turns};
 use crate::config::QueueConfig;
 use crate::queue::contract::Depths;
 
@@ -266,17 +266,20 @@ impl Task {
         let count = |row: &Row<'_>| row.get(0);
         self.returned = one(file, sql::RETURNED_COUNT, [self.id], count)?.unwrap_or(0);
         self.due = one(file, sql::EARLIEST_DELAYED, [self.id], count)?.unwrap_or(i64::MAX);
-        let (mut class, mut tenant) = (-1, String::new());
-        loop {
-            let read = |row: &Row<'_>| {
-                let head = Head { id: row.get(2)?, accepted: row.get(3)? };
-                Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, head))
-            };
-            let Some(next) = one(file, sql::NEXT_FLOW, (self.id, class, &tenant), read)? else { return Ok(()) };
-            let head;
-            (class, tenant, head) = next;
-            self.turns.add(usize::try_from(class).unwrap_or(usize::MAX), &tenant, head);
+        for class in 0..CLASSES {
+            let number = stored(class as u64);
+            let head = |row: &Row<'_>| Ok(Head { id: row.get(0)?, accepted: row.get(1)? });
+            if let Some(head) = one(file, sql::FLOW_HEAD, (self.id, number, ""), head)? {
+                self.turns.add(class, "", head);
+            }
+            let next = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, Head { id: row.get(1)?, accepted: row.get(2)? }));
+            let mut tenant = String::new();
+            while let Some((name, head)) = one(file, sql::NEXT_FLOW, (self.id, number, &tenant), next)? {
+                self.turns.add(class, &name, head);
+                tenant = name;
+            }
         }
+        Ok(())
     }
 
     fn publish(&mut self) {

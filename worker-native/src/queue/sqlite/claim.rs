@@ -82,38 +82,34 @@ impl Page<'_> {
         let mut taken = Vec::new();
         self.promote()?;
         if self.task.returned > 0 {
-            taken = all(self.file, sql::FROM_RETURNED, (self.task.id, stored(limit as u64)), Held::read)?;
-            self.task.returned -= stored(taken.len() as u64);
+            let returned = all(self.file, sql::FROM_RETURNED, (self.task.id, stored(limit as u64)), Held::read)?;
+            self.task.returned -= stored(returned.len() as u64);
+            self.hold(consumer, returned, &mut taken)?;
         }
         if taken.len() < limit && self.task.turns.any() {
             let lowest_first = self.task.turns.begins_low();
             while taken.len() < limit {
                 let step = stored(ms(self.config.priority_step));
                 let Some(turn) = self.task.turns.next(step, lowest_first) else { break };
-                self.take_turn(&turn, limit - taken.len(), &mut taken)?;
+                let jobs = self.take_turn(&turn, limit - taken.len())?;
+                self.hold(consumer, jobs, &mut taken)?;
             }
         }
-        self.hold(consumer, taken)
+        Ok(taken)
     }
 
     /// Takes what one tenant may give in its turn; one that has nothing, whatever the books say, has no more turns.
-    fn take_turn(&mut self, turn: &Turn, room: usize, taken: &mut Vec<Held>) -> rusqlite::Result<()> {
+    fn take_turn(&mut self, turn: &Turn, room: usize) -> rusqlite::Result<Vec<Held>> {
         let at_most = turn.at_most.min(room as u64);
         // One more, to know who is first then.
         let values = (self.task.id, stored(turn.class as u64), &*turn.tenant, stored(at_most.saturating_add(1)));
-        let jobs = all(self.file, sql::FROM_FLOW, values, Held::read)?;
-        let (mut served, mut next) = (0, None);
-        for job in jobs {
-            let goes = served < at_most && (served == 0 || job.accepted <= turn.until);
-            if !goes {
-                next = Some(Head { id: job.id, accepted: job.accepted });
-                break;
-            }
-            served += 1;
-            taken.push(job);
-        }
-        self.task.turns.served(turn.class, &turn.tenant, served, next);
-        Ok(())
+        let mut jobs = all(self.file, sql::FROM_FLOW, values, Held::read)?;
+        let in_time = jobs.iter().skip(1).take_while(|job| job.accepted <= turn.until).count() + 1;
+        let at_most = usize::try_from(at_most).unwrap_or(usize::MAX).min(in_time);
+        let next = jobs.get(at_most).map(|job| Head { id: job.id, accepted: job.accepted });
+        jobs.truncate(at_most);
+        self.task.turns.served(turn.class, &turn.tenant, jobs.len() as u64, next);
+        Ok(jobs)
     }
 
     /// Puts jobs whose pause is over back in line.
@@ -146,19 +142,23 @@ impl Page<'_> {
         for job in &overdue {
             self.task.lane(&job.lane).running -= 1;
         }
-        self.hold(consumer, overdue)
+        let mut taken = Vec::with_capacity(overdue.len());
+        self.hold(consumer, overdue, &mut taken)?;
+        Ok(taken)
     }
 
-    fn hold(&mut self, consumer: &str, mut jobs: Vec<Held>) -> rusqlite::Result<Vec<Held>> {
+    /// Gives jobs to a consumer, on top of what it takes already.
+    fn hold(&mut self, consumer: &str, jobs: Vec<Held>, taken: &mut Vec<Held>) -> rusqlite::Result<()> {
         let until = self.now.saturating_add(stored(ms(self.config.lease)));
-        for job in &mut jobs {
+        for mut job in jobs {
             run(self.file, sql::HOLD, (job.id, until, consumer))?;
             job.body = one(self.file, sql::BODY, [job.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
             (job.starts, job.claim, job.now) = (job.starts + 1, job.claim + 1, self.now);
             self.task.lane(&job.lane).running += 1;
             self.task.note(&job.job_id);
+            taken.push(job);
         }
-        Ok(jobs)
+        Ok(())
     }
 
     /// Begins the lease of a job anew.

@@ -220,3 +220,6 @@ fn transact<L: Ledger>(ledger: &mut L, steps: &mut [Box<dyn Step<L>>]) -> Result
 fn execute<L: Ledger>(ledger: &L, statement: &str) -> rusqlite::Result<()> {
     ledger.connection().prepare_cached(statement)?.execute([]).map(drop)
 }
+
+#[cfg(test)]
+mod tests;

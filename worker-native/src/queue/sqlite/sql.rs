@@ -47,9 +47,9 @@ statements! {
     TENANT_FORGET = "DELETE FROM tenant WHERE task = ?1 AND name = ?2";
     LEDGER = "SELECT next_job, clock FROM ledger WHERE one = 1";
     LEDGER_WRITE = "UPDATE ledger SET next_job = ?1, clock = ?2 WHERE one = 1";
-    /// The next tenant with waiting jobs, in the order of class and name, and its first job.
-    NEXT_FLOW = "SELECT class, tenant, id, accepted FROM job \
-        WHERE task = ?1 AND state = 0 AND (class, tenant) > (?2, ?3) ORDER BY class, tenant, id LIMIT 1";
+    /// The next tenant of a class with waiting jobs, in the order of names, and its first job.
+    NEXT_FLOW = "SELECT tenant, id, accepted FROM job \
+        WHERE task = ?1 AND class = ?2 AND tenant > ?3 AND state = 0 ORDER BY tenant, id LIMIT 1";
     RETURNED_COUNT = "SELECT count(*) FROM job WHERE task = ?1 AND state = 3";
     EARLIEST_DELAYED = "SELECT due FROM job WHERE task = ?1 AND state = 1 AND due IS NOT NULL ORDER BY due LIMIT 1";
 
