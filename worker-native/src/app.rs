@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
+use crate::answering::remote::Waiters;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -13,6 +15,7 @@ use crate::queue::Queue;
 use crate::rollout::Ledger;
 use crate::routing::snapshots::Snapshots;
 use crate::telemetry::metrics::Metrics;
+use crate::webhook::Webhooks;
 
 /// The service's parts; cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub struct Parts {
     pub engine: Arc<Engine>,
     /// The jobs.
     pub queue: Arc<dyn Queue>,
+    /// Results sent to where callers asked.
+    pub webhooks: Webhooks,
     /// Rows computed before.
     pub cache: Cache,
     /// What operators watch.
@@ -37,6 +42,10 @@ pub struct Parts {
     pub snapshots: Snapshots,
     /// Places for texts and series in the making.
     pub streams: Arc<Semaphore>,
+    /// Callers that wait for a worker's answer.
+    pub waiters: Waiters,
+    /// What goes on behind answers; ends with the process.
+    pub background: TaskTracker,
     /// When the process started.
     pub started: Instant,
     draining: AtomicBool,
@@ -53,7 +62,7 @@ impl std::ops::Deref for App {
 impl App {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(config: Config, engine: Arc<Engine>, queue: Arc<dyn Queue>, cache: Cache) -> Self {
+    pub fn new(config: Config, engine: Arc<Engine>, queue: Arc<dyn Queue>, webhooks: Webhooks, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
@@ -63,11 +72,14 @@ impl App {
             config,
             engine,
             queue,
+            webhooks,
             cache,
             metrics,
             ledger: Ledger::default(),
             snapshots,
             streams,
+            waiters: Waiters::default(),
+            background: TaskTracker::new(),
             started,
             draining,
         }))

@@ -18,8 +18,9 @@ pub mod engine;
 pub mod generate;
 pub mod onnx;
 pub mod queue;
+pub mod webhook;
 
 pub mod load;
 pub mod models_cli;
 
-mod clock;
+pub mod clock;

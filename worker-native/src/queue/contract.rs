@@ -379,22 +379,10 @@ pub enum Begun {
 #[async_trait]
 pub trait Replays: Send + Sync {
     /// Begins a call under a key; it counts as being made for `patience`.
-    async fn begin(
-        &self,
-        task: &str,
-        key: &str,
-        fingerprint: &str,
-        patience: Duration,
-    ) -> Result<Begun, QueueError>;
+    async fn begin(&self, task: &str, key: &str, fingerprint: &str, patience: Duration) -> Result<Begun, QueueError>;
 
     /// Keeps the answer of a call for `IDEMPOTENCY_TTL_SECONDS`, or, without one, forgets the call.
-    async fn finish(
-        &self,
-        task: &str,
-        key: &str,
-        fingerprint: &str,
-        answer: Option<Stored>,
-    ) -> Result<(), QueueError>;
+    async fn finish(&self, task: &str, key: &str, fingerprint: &str, answer: Option<Stored>) -> Result<(), QueueError>;
 }
 
 /// Facts about a task's models that all processes share.

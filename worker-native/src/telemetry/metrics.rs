@@ -21,7 +21,7 @@ use super::process::{self, Usage};
 use crate::cache::CacheStats;
 use families::{
     ArmLabels, CacheLabels, CodeLabels, DecisionLabels, Families, ModelLabels, ShadowLabels, TaskModelLabels,
-    TierLabels,
+    TierLabels, WebhookLabels,
 };
 
 /// The media type of [`Metrics::encode`]'s text.
@@ -100,6 +100,27 @@ pub struct LoadedVersion {
     pub model: String,
     /// The version.
     pub version: u32,
+}
+
+/// What came of one try of a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookOutcome {
+    /// The receiver has it.
+    Delivered,
+    /// It is tried again.
+    Failed,
+    /// It is not.
+    GivenUp,
+}
+
+impl WebhookOutcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::GivenUp => "given_up",
+        }
+    }
 }
 
 /// Counts as one while it lives: an open connection, a batch that runs.
@@ -196,6 +217,12 @@ impl Metrics {
     pub fn rollback(&self, task: &str, model: &str) {
         let labels = TaskModelLabels { task: task.to_owned(), model: model.to_owned() };
         self.0.families.rollbacks.get_or_create(&labels).inc();
+    }
+
+    /// A callback was tried; `task` is of the catalog.
+    pub fn webhook(&self, task: &str, outcome: WebhookOutcome) {
+        let labels = WebhookLabels { task: task.to_owned(), outcome: outcome.name() };
+        self.0.families.webhook_tries.get_or_create(&labels).inc();
     }
 
     /// A model produced so many tokens.

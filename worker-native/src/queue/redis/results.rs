@@ -75,7 +75,8 @@ impl RedisQueue {
 
     /// How many ids are listed from `start` on, and those of their results that are still kept.
     async fn page(&self, task: &str, start: usize, page: usize) -> Result<(usize, Vec<String>), QueueError> {
-        let range = self.0.link.get().lrange(self.key(task, "results"), to_index(start), to_index(start + page - 1)).await;
+        let range =
+            self.0.link.get().lrange(self.key(task, "results"), to_index(start), to_index(start + page - 1)).await;
         let ids: Vec<String> = self.0.link.checked(range)?;
         if ids.is_empty() {
             return Ok((0, vec![]));
@@ -84,9 +85,9 @@ impl RedisQueue {
         for id in &ids {
             command.arg(self.key(task, &format!("job:{id}")));
         }
-        // MGET passes over what is no string: a job that was handed in again.
         let texts: Vec<Option<String>> = self.run(&command).await?;
-        Ok((ids.len(), texts.into_iter().flatten().collect()))
+        // A job that has just been handed in again has no result.
+        Ok((ids.len(), texts.into_iter().flatten().filter(|text| text.starts_with('{')).collect()))
     }
 }
 

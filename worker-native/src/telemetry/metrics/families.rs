@@ -88,6 +88,12 @@ pub(super) struct ShadowLabels {
     pub(super) agreed: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WebhookLabels {
+    pub(super) task: String,
+    pub(super) outcome: &'static str,
+}
+
 /// A sum that somebody else keeps: set when scraped, and told as the counter it is.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Kept(Counter);
@@ -160,6 +166,7 @@ pub(super) struct Families {
     pub(super) canary: Family<ArmLabels, Counter>,
     pub(super) shadow: Family<ShadowLabels, Counter>,
     pub(super) rollbacks: Family<TaskModelLabels, Counter>,
+    pub(super) webhook_tries: Family<WebhookLabels, Counter>,
     pub(super) uptime: Number,
     pub(super) cpu: Number,
     pub(super) memory: Count,
@@ -206,6 +213,7 @@ impl Families {
             canary: to.add("router_canary_requests", "Requests assigned to an arm of a canary"),
             shadow: to.add("router_shadow_runs", "Runs of shadow versions"),
             rollbacks: to.add("router_rollbacks", "Canaries taken back"),
+            webhook_tries: to.add("router_webhook_tries", "Tries to send a result to where its caller asked"),
             uptime: to.add("process_uptime_seconds", "Time since the process started"),
             cpu: Number::default(),
             memory: Count::default(),

@@ -18,6 +18,7 @@ fn all() -> (Metrics, Observed) {
     metrics.canary("pump", "forest", true);
     metrics.shadow("pump", "forest", Some(false));
     metrics.rollback("pump", "forest");
+    metrics.webhook("pump", WebhookOutcome::GivenUp);
     metrics.tokens(100);
     let text = str::to_owned;
     let observed = Observed {
@@ -58,6 +59,7 @@ fn what_was_counted_is_told() {
         (r#"router_canary_requests_total{task="pump",model="forest",arm="canary"}"#, 1.0),
         (r#"router_shadow_runs_total{task="pump",model="forest",agreed="no"}"#, 1.0),
         (r#"router_rollbacks_total{task="pump",model="forest"}"#, 1.0),
+        (r#"router_webhook_tries_total{task="pump",outcome="given_up"}"#, 1.0),
         (r#"nv_inference_request_success{model="pump.forest",version="2"}"#, 1.0),
         (r#"nv_inference_request_failure{model="pump.forest",version="2"}"#, 1.0),
         (r#"nv_inference_count{model="pump.forest",version="2"}"#, 8.0),
