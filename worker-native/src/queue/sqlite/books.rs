@@ -115,8 +115,19 @@ impl Books {
     ) -> rusqlite::Result<Self> {
         let Opened { connection: file, path, lock } = opened;
         let (tasks, usage) = (HashMap::new(), HashMap::new());
-        let mut books =
-            Self { file, config, clock, board, tasks, usage, next_job: 1, doubtful: true, changes: 0, path, _lock: lock };
+        let mut books = Self {
+            file,
+            config,
+            clock,
+            board,
+            tasks,
+            usage,
+            next_job: 1,
+            doubtful: true,
+            changes: 0,
+            path,
+            _lock: lock,
+        };
         books.refresh()?;
         Ok(books)
     }

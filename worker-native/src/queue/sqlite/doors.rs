@@ -88,9 +88,8 @@ impl JobQueue for SqliteQueue {
 
     async fn release(&self, task: &str, consumer: &str, tickets: &[Ticket]) -> Result<(), QueueError> {
         let (consumer, tickets) = (consumer.to_owned(), tickets.to_vec());
-        let step = move |page: &mut super::Page<'_>| {
-            tickets.iter().try_for_each(|ticket| page.hand_back(&consumer, ticket))
-        };
+        let step =
+            move |page: &mut super::Page<'_>| tickets.iter().try_for_each(|ticket| page.hand_back(&consumer, ticket));
         self.write(task, 1, step).await
     }
 
@@ -144,7 +143,13 @@ impl SqliteQueue {
         }
         let name = task.to_owned();
         let lost = self.0.writer.write(super::group::GROUP, move |books: &mut Books| books.mend(&name)).await?;
-        tracing::error!(task, counted, there, lost, "somebody else wrote to the queue's file; the counters were made anew");
+        tracing::error!(
+            task,
+            counted,
+            there,
+            lost,
+            "somebody else wrote to the queue's file; the counters were made anew"
+        );
         Ok(super::clock::number(lost))
     }
 }
@@ -245,13 +250,7 @@ impl Replays for SqliteQueue {
         self.write(task, 1, move |page| page.begin(&key, &fingerprint, patience)).await
     }
 
-    async fn finish(
-        &self,
-        task: &str,
-        key: &str,
-        fingerprint: &str,
-        answer: Option<Stored>,
-    ) -> Result<(), QueueError> {
+    async fn finish(&self, task: &str, key: &str, fingerprint: &str, answer: Option<Stored>) -> Result<(), QueueError> {
         let (key, fingerprint) = (key.to_owned(), fingerprint.to_owned());
         self.write(task, 1, move |page| page.finish(&key, &fingerprint, answer.as_ref())).await
     }

@@ -51,7 +51,8 @@ impl Page<'_> {
             run(self.file, sql::OUTBOX_TAKE, (callback.id, now.saturating_add(stored(ms(lease)))))?;
             let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
             let result = one(self.file, sql::RESULT_NAMED, (self.task.id, &callback.job_id), read)?;
-            callback.result = result.filter(|(_, ended, awaited)| self.is_kept(*ended, *awaited)).map(|(json, ..)| json);
+            callback.result =
+                result.filter(|(_, ended, awaited)| self.is_kept(*ended, *awaited)).map(|(json, ..)| json);
         }
         Ok(due)
     }

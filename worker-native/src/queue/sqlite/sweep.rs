@@ -66,7 +66,13 @@ impl Page<'_> {
     fn recount(&mut self) -> rusqlite::Result<i64> {
         let before = self.task.depth();
         let read = |row: &Row<'_>| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, row.get::<_, i64>(4)?))
+            Ok((
+                row.get::<_, String>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, i64>(2)?,
+                row.get::<_, i64>(3)?,
+                row.get::<_, i64>(4)?,
+            ))
         };
         let rows = all(self.file, sql::RECOUNT, [self.task.id], read)?;
         run(self.file, sql::TENANTS_FORGET, [self.task.id])?;

@@ -104,7 +104,8 @@ impl Turns {
         let (_, class) = ranks.iter().copied().min()?;
         let rival = ranks.into_iter().filter(|(_, other)| *other != class).min();
         // Of the same rank the more urgent class goes first.
-        let until = rival.map_or(i64::MAX, |(rank, other)| rank.saturating_sub(handicap(class, step) + i64::from(other < class)));
+        let until = rival
+            .map_or(i64::MAX, |(rank, other)| rank.saturating_sub(handicap(class, step) + i64::from(other < class)));
         self.turn_in(class, until)
     }
 

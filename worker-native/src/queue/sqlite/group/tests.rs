@@ -90,7 +90,8 @@ impl Desk {
         let mut held = Box::pin(held);
         assert!(futures_util::poll!(&mut held).is_pending());
         tokio::task::block_in_place(|| is_busy.recv().unwrap());
-        let mut waiting: Vec<_> = numbers.into_iter().map(|number| Box::pin(self.writer.write(1, put(number)))).collect();
+        let mut waiting: Vec<_> =
+            numbers.into_iter().map(|number| Box::pin(self.writer.write(1, put(number)))).collect();
         for one in &mut waiting {
             assert!(futures_util::poll!(one).is_pending());
         }

@@ -82,7 +82,9 @@ async fn a_full_disk_refuses_what_is_new_and_lets_go_of_what_is_there() {
         bench.put(entry("fast")).await;
     }
     limit_pages(&bench, 8).await;
-    let fill = || async { bench.queue.enqueue(TASK, vec![new_job(Entry { model: "m".repeat(3_000), ..entry("fast") })]).await };
+    let fill = || async {
+        bench.queue.enqueue(TASK, vec![new_job(Entry { model: "m".repeat(3_000), ..entry("fast") })]).await
+    };
     let mut stored = 50;
     let error = loop {
         match fill().await {
@@ -131,7 +133,9 @@ async fn jobs_that_somebody_else_removed_are_counted_as_lost() {
     bench.claim(2).await;
     assert_eq!(bench.queue.tend(TASK).await.unwrap(), Tended::default());
     let other = rusqlite::Connection::open(&bench.config.file).unwrap();
-    other.execute("DELETE FROM job WHERE id IN (SELECT id FROM job WHERE tenant = 'a' ORDER BY id DESC LIMIT 3)", []).unwrap();
+    other
+        .execute("DELETE FROM job WHERE id IN (SELECT id FROM job WHERE tenant = 'a' ORDER BY id DESC LIMIT 3)", [])
+        .unwrap();
     drop(other);
     assert_eq!(bench.queue.tend(TASK).await.unwrap().lost, 0, "it is not looked at all the time");
     bench.pass(60_000);

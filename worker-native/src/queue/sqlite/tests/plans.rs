@@ -81,8 +81,11 @@ async fn what_a_statement_costs_does_not_grow_with_the_jobs() {
     bench.queue.retry(TASK, "c1", jobs[600..800].iter().map(retry).collect()).await.unwrap();
 
     let file = rusqlite::Connection::open(&bench.config.file).unwrap();
-    let (job, task): (String, i64) =
-        file.query_row("SELECT job_id, task FROM job WHERE state = 0 AND tenant = 't' LIMIT 1", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let (job, task): (String, i64) = file
+        .query_row("SELECT job_id, task FROM job WHERE state = 0 AND tenant = 't' LIMIT 1", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
     let late = i64::MAX;
     let asked: Vec<(&str, Vec<&dyn rusqlite::ToSql>)> = vec![
         (sql::FLOW_HEAD, vec![&task, &1, &"t"]),

@@ -218,8 +218,7 @@ async fn waiting_ends_with_a_job_and_with_a_pause() {
     // There is one already.
     bench.queue.wait(TASK, long).await.unwrap();
     let job = bench.claim(1).await.remove(0);
-    let retry =
-        Retry { ticket: job.ticket, delay: Duration::from_millis(20), charged: true, failures: vec![] };
+    let retry = Retry { ticket: job.ticket, delay: Duration::from_millis(20), charged: true, failures: vec![] };
     let (waited, retried) = tokio::join!(bench.queue.wait(TASK, long), bench.queue.retry(TASK, "c1", vec![retry]));
     waited.unwrap();
     assert_eq!(retried.unwrap(), [true]);
