@@ -24,7 +24,8 @@ use crate::config::QueueConfig;
 /// The queue that the configuration asks for.
 ///
 /// # Errors
-/// [`QueueError`] when it cannot be used as configured; a Redis that is away is no error here.
+/// [`QueueError`] when it cannot be used as configured: a URL or file that is no good. A Redis that is away is no error
+/// here.
 pub fn open(config: &QueueConfig) -> Result<Arc<dyn Queue>, QueueError> {
-    Ok(Arc::new(RedisQueue::open(config)?))
+    if config.is_shared() { Ok(Arc::new(RedisQueue::open(config)?)) } else { Ok(Arc::new(SqliteQueue::open(config)?)) }
 }

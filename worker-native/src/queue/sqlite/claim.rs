@@ -27,7 +27,7 @@ pub(super) struct Held {
     failures: Option<String>,
     bytes: i64,
     callback: Option<String>,
-    body: Option<(Vec<u8>, Vec<u8>)>,
+    body: Option<Vec<u8>>,
     now: i64,
 }
 
@@ -54,7 +54,7 @@ impl Held {
     pub(super) fn into_claimed(self) -> Claimed {
         let past = |from: i64, to: i64| Duration::from_millis(number(to.saturating_sub(from)));
         let entry = match &self.body {
-            Some((entry, features)) => Entry::from_parts(entry, features),
+            Some(body) => Entry::from_body(body),
             None => Err("its body is missing".to_owned()),
         };
         let failures = self.failures.as_deref().and_then(|failures| serde_json::from_str(failures).ok());
@@ -152,7 +152,7 @@ impl Page<'_> {
         let until = self.now.saturating_add(stored(ms(self.config.lease)));
         for mut job in jobs {
             run(self.file, sql::HOLD, (job.id, until, consumer))?;
-            job.body = one(self.file, sql::BODY, [job.id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            job.body = one(self.file, sql::BODY, [job.id], |row| row.get(0))?;
             (job.starts, job.claim, job.now) = (job.starts + 1, job.claim + 1, self.now);
             self.task.lane(&job.lane).running += 1;
             self.task.note(&job.job_id);

@@ -12,8 +12,7 @@ use crate::queue::job::Entry;
 /// A dead letter as the file gives it.
 pub(super) struct Buried {
     job_id: String,
-    entry: Vec<u8>,
-    features: Vec<u8>,
+    body: Vec<u8>,
     result: String,
     failures: String,
     died: i64,
@@ -23,17 +22,16 @@ impl Buried {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             job_id: row.get(0)?,
-            entry: row.get(1)?,
-            features: row.get(2)?,
-            result: row.get(3)?,
-            failures: row.get(4)?,
-            died: row.get(5)?,
+            body: row.get(1)?,
+            result: row.get(2)?,
+            failures: row.get(3)?,
+            died: row.get(4)?,
         })
     }
 
     pub(super) fn into_letter(self) -> Result<DeadLetter, QueueError> {
         Ok(DeadLetter {
-            entry: Entry::from_parts(&self.entry, &self.features),
+            entry: Entry::from_body(&self.body),
             result: super::look::raw(self.result)?,
             failures: serde_json::from_str(&self.failures).unwrap_or_default(),
             died_at: number(self.died),

@@ -15,8 +15,7 @@ pub(super) struct Parcel {
     class: i64,
     tenant: String,
     lane: String,
-    entry: Vec<u8>,
-    features: Vec<u8>,
+    body: Vec<u8>,
     left: Option<i64>,
     room: Option<u32>,
     once: Option<Once>,
@@ -26,11 +25,9 @@ pub(super) struct Parcel {
 impl Parcel {
     pub(super) fn new(job: NewJob) -> Result<Self, QueueError> {
         let NewJob { entry, left, room, once } = job;
-        let json = serde_json::to_vec(&entry).map_err(|error| QueueError::Corrupt(error.to_string()))?;
         Ok(Self {
             class: class_of(entry.priority),
-            features: entry.feature_bytes(),
-            entry: json,
+            body: entry.to_body().map_err(QueueError::Corrupt)?,
             left: left.map(|left| stored(ms(left))),
             room,
             once,
@@ -42,7 +39,7 @@ impl Parcel {
     }
 
     fn size(&self) -> i64 {
-        stored((self.entry.len() + self.features.len()) as u64)
+        stored(self.body.len() as u64)
     }
 }
 
@@ -127,7 +124,7 @@ impl Page<'_> {
         if run(self.file, sql::JOB_NEW, values)? == 0 {
             return Ok(());
         }
-        run(self.file, sql::BODY_NEW, (id, &parcel.entry, &parcel.features))?;
+        run(self.file, sql::BODY_NEW, (id, &parcel.body))?;
         *self.next_job += 1;
         if let Some(Once { key, fingerprint, answer }) = &parcel.once {
             let expires = now.saturating_add(stored(ms(self.config.idempotency_ttl)));

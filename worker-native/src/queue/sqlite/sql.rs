@@ -56,7 +56,7 @@ statements! {
     // Hand-in.
     JOB_NEW = "INSERT INTO job (id, task, job_id, class, tenant, lane, state, starts, claim, accepted, deadline, bytes, callback) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7, ?8, ?9, ?10) ON CONFLICT (task, job_id) DO NOTHING";
-    BODY_NEW = "INSERT INTO body (id, entry, features) VALUES (?1, ?2, ?3)";
+    BODY_NEW = "INSERT INTO body (id, body) VALUES (?1, ?2)";
     JOB_KNOWN = "SELECT 1 FROM job WHERE task = ?1 AND job_id = ?2";
     ONCE = "SELECT fingerprint, status, body FROM once WHERE task = ?1 AND key = ?2 AND expires > ?3";
     ONCE_WRITE = "INSERT INTO once (task, key, fingerprint, status, body, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
@@ -73,7 +73,7 @@ statements! {
     FROM_OVERDUE = held!("task = ?1 AND state = 2 AND due <= ?2 ORDER BY due LIMIT ?3");
     FLOW_HEAD = "SELECT id, accepted FROM job WHERE task = ?1 AND class = ?2 AND tenant = ?3 AND state = 0 ORDER BY id LIMIT 1";
     HOLD = "UPDATE job SET state = 2, starts = starts + 1, claim = claim + 1, due = ?2, consumer = ?3 WHERE id = ?1";
-    BODY = "SELECT entry, features FROM body WHERE id = ?1";
+    BODY = "SELECT body FROM body WHERE id = ?1";
 
     // What becomes of claimed jobs.
     RENEW = "UPDATE job SET due = ?4 WHERE id = ?1 AND claim = ?2 AND state = 2 AND consumer = ?3";
@@ -91,9 +91,9 @@ statements! {
     RESULT_DROP = "DELETE FROM result WHERE seq = ?1";
 
     // Dead letters.
-    DEAD_NEW = "INSERT INTO dead (task, job_id, class, tenant, lane, bytes, callback, entry, features, result, failures, died) \
-        SELECT j.task, j.job_id, j.class, j.tenant, j.lane, j.bytes, j.callback, coalesce(b.entry, x''), \
-        coalesce(b.features, x''), ?2, ?3, ?4 FROM job j LEFT JOIN body b ON b.id = j.id WHERE j.id = ?1";
+    DEAD_NEW = "INSERT INTO dead (task, job_id, class, tenant, lane, bytes, callback, body, result, failures, died) \
+        SELECT j.task, j.job_id, j.class, j.tenant, j.lane, j.bytes, j.callback, coalesce(b.body, x''), \
+        ?2, ?3, ?4 FROM job j LEFT JOIN body b ON b.id = j.id WHERE j.id = ?1";
     DEAD_KNOWN = "SELECT seq FROM dead WHERE task = ?1 AND job_id = ?2 AND died > ?3";
     DEAD_OLDEST = "SELECT seq FROM dead WHERE task = ?1 ORDER BY seq LIMIT ?2";
     DEAD_EXPIRED = "SELECT seq, died FROM dead WHERE task = ?1 ORDER BY seq LIMIT ?2";
@@ -102,10 +102,10 @@ statements! {
     DEAD_FACTS = "SELECT class, tenant, lane, bytes FROM dead WHERE seq = ?1";
     REQUEUE_JOB = "INSERT INTO job (id, task, job_id, class, tenant, lane, state, starts, claim, accepted, bytes, callback) \
         SELECT ?2, task, job_id, class, tenant, lane, 0, 0, 0, ?3, bytes, callback FROM dead WHERE seq = ?1";
-    REQUEUE_BODY = "INSERT INTO body (id, entry, features) SELECT ?2, entry, features FROM dead WHERE seq = ?1";
-    DEAD_LIST = "SELECT job_id, entry, features, result, failures, died FROM dead \
+    REQUEUE_BODY = "INSERT INTO body (id, body) SELECT ?2, body FROM dead WHERE seq = ?1";
+    DEAD_LIST = "SELECT job_id, body, result, failures, died FROM dead \
         WHERE task = (SELECT id FROM task WHERE name = ?1) AND died > ?2 ORDER BY seq DESC LIMIT ?3 OFFSET ?4";
-    DEAD_ONE = "SELECT job_id, entry, features, result, failures, died FROM dead \
+    DEAD_ONE = "SELECT job_id, body, result, failures, died FROM dead \
         WHERE task = (SELECT id FROM task WHERE name = ?1) AND job_id = ?3 AND died > ?2";
 
     // Callbacks.

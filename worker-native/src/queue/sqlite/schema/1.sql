@@ -66,8 +66,7 @@ CREATE INDEX job_due ON job (task, state, due) WHERE due IS NOT NULL;
 -- What was handed in, apart from `job`, whose rows are written at every step.
 CREATE TABLE body (
   id INTEGER PRIMARY KEY,    -- job.id
-  entry BLOB NOT NULL,
-  features BLOB NOT NULL
+  body BLOB NOT NULL         -- Entry::to_body
 ) STRICT;
 
 -- In the order of settlement, so that what expires lies in front.
@@ -94,8 +93,7 @@ CREATE TABLE dead (
   lane TEXT NOT NULL,
   bytes INTEGER NOT NULL,
   callback TEXT,
-  entry BLOB NOT NULL,
-  features BLOB NOT NULL,
+  body BLOB NOT NULL,
   result TEXT NOT NULL,
   failures TEXT NOT NULL,
   died INTEGER NOT NULL
