@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -38,8 +40,14 @@ pub struct Parts {
     pub ledger: Ledger,
     /// Load and accuracy.
     pub snapshots: Snapshots,
+    /// Who still fits into the queue.
+    pub admission: Admission,
     /// Places for texts and series in the making.
     pub streams: Arc<Semaphore>,
+    /// Places for those who watch a job.
+    pub watchers: Arc<Semaphore>,
+    /// What goes on when its caller has left; a shutdown waits for it.
+    pub background: TaskTracker,
     /// When the process started.
     pub started: Instant,
     draining: AtomicBool,
@@ -61,6 +69,8 @@ impl App {
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
         let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
+        let watchers = Arc::new(Semaphore::new(config.http.watch_max_active));
+        let admission = Admission::new(config.queue.max_wait);
         let (metrics, started) = (engine.metrics().clone(), Instant::now());
         Self(Arc::new(Parts {
             config,
@@ -71,7 +81,10 @@ impl App {
             metrics,
             ledger: Ledger::default(),
             snapshots,
+            admission,
             streams,
+            watchers,
+            background: TaskTracker::new(),
             started,
             draining,
         }))

@@ -178,13 +178,16 @@ mod tests {
     #[test]
     fn callbacks_are_checked_and_their_secret_is_not_printed() {
         let good = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-        let config = read(&[("WEBHOOK_SECRET", good), ("WEBHOOK_ALLOWED_HOSTS", "a.example, *.b.example")], "").unwrap();
+        let config =
+            read(&[("WEBHOOK_SECRET", good), ("WEBHOOK_ALLOWED_HOSTS", "a.example, *.b.example")], "").unwrap();
         assert!(!config.webhook.secrets.is_empty());
         assert_eq!(config.webhook.allowed_hosts.len(), 2);
         assert!(!format!("{config:?}").contains("C2FVsBQI"), "{config:?}");
-        let error = read(&[("WEBHOOK_SECRET", "hunter2"), ("WEBHOOK_ALLOWED_HOSTS", "https://a.example")], "").unwrap_err();
+        let error =
+            read(&[("WEBHOOK_SECRET", "hunter2"), ("WEBHOOK_ALLOWED_HOSTS", "https://a.example")], "").unwrap_err();
         let error = error.to_string();
-        for word in ["2 settings", "WEBHOOK_SECRET: secret 1 must begin with whsec_", "`https://a.example` is neither"] {
+        for word in ["2 settings", "WEBHOOK_SECRET: secret 1 must begin with whsec_", "`https://a.example` is neither"]
+        {
             assert!(error.contains(word), "{word} missing in:\n{error}");
         }
         assert!(!error.contains("hunter2"), "{error}");

@@ -7,9 +7,7 @@ use tokio::time::Instant;
 use super::{Backoff, Consumer};
 use crate::clock::now_ms;
 use crate::engine::Answer;
-use crate::queue::{
-    AttemptError, Claimed, Entry, Outcome, QueueError, ResultRecord, Retry, Settled, Settlement,
-};
+use crate::queue::{AttemptError, Claimed, Entry, Outcome, QueueError, ResultRecord, Retry, Settled, Settlement};
 
 /// Longest error text kept with a job, in characters.
 const MAX_ERROR: usize = 500;
@@ -76,13 +74,15 @@ impl Consumer {
         };
         let record = self.record(job, entry, departure, outcome, answer, error);
         let Some(result) = to_json(&record) else { return };
-        let settlement =
-            Settlement { ticket: job.ticket.clone(), outcome, result, awaited: entry.awaited, failures };
+        let settlement = Settlement { ticket: job.ticket.clone(), outcome, result, awaited: entry.awaited, failures };
         let Some(settled) = self.store(settlement).await else {
             tracing::warn!(job_id = %entry.job_id, "job not settled in time; another consumer runs it again");
             return;
         };
         self.app.snapshots.set_depths(&entry.task, &settled.depths);
+        if settled.first {
+            self.app.metrics.settled(&self.task, outcome.name());
+        }
         let error = record.error.as_deref().unwrap_or_default();
         tracing::info!(
             request_id = %entry.request_id, job_id = %entry.job_id, task = %entry.task, model = %entry.model,
@@ -142,6 +142,9 @@ impl Consumer {
             let delay = self.pause_before(job.attempt + u32::from(charged));
             queue.retry(&self.task, &self.name, vec![Retry { ticket, delay, charged, failures }]).await
         };
+        if charged && put_aside.as_ref().is_ok_and(|was_ours| was_ours.contains(&true)) {
+            self.app.metrics.retried(&self.task);
+        }
         let error = put_aside.err().map(|error| error.to_string());
         tracing::warn!(
             request_id = %entry.request_id, job_id = %entry.job_id, attempt = job.attempt, charged, reason, error,
@@ -167,7 +170,11 @@ impl Consumer {
         let failures = vec![AttemptError { attempt: job.attempt, at: now_ms(), error: fault.to_owned() }];
         let ticket = job.ticket.clone();
         let settlement = Settlement { ticket, outcome, result: record.to_string(), awaited: false, failures };
-        let stored = self.store(settlement).await.is_some();
+        let stored = self.store(settlement).await;
+        if stored.as_ref().is_some_and(|settled| settled.first) {
+            self.app.metrics.settled(&self.task, outcome.name());
+        }
+        let stored = stored.is_some();
         tracing::error!(task = %self.task, job_id, fault, stored, "an unreadable queue entry was set aside as dead");
     }
 

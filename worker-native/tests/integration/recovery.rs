@@ -34,7 +34,8 @@ async fn a_consumer_killed_between_claim_and_acknowledgement_loses_no_job() {
     let (_, results) = get(&api.url("/results?limit=100")).await;
     assert_eq!(results["count"], 1, "one visible result: {results}");
     assert!(self::pending(&mut connection).await.is_empty());
-    let length: u64 = redis::cmd("XLEN").arg("ir:{pump-anomaly}:flow:normal").query_async(&mut connection).await.unwrap();
+    let length: u64 =
+        redis::cmd("XLEN").arg("ir:{pump-anomaly}:flow:normal").query_async(&mut connection).await.unwrap();
     let depth: Vec<i64> =
         redis::cmd("HVALS").arg("ir:{pump-anomaly}:depth").query_async(&mut connection).await.unwrap();
     assert_eq!((length, depth.iter().sum::<i64>()), (0, 0));

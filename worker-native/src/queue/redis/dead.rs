@@ -3,10 +3,10 @@
 use async_trait::async_trait;
 use redis::{AsyncCommands, Value};
 
+use super::RedisQueue;
 use super::book::raw;
 use super::scripts as lua;
 use super::wire::{self, Fields};
-use super::RedisQueue;
 use crate::queue::contract::{DeadLetter, DeadLetters, QueueError};
 use crate::queue::job::Entry;
 

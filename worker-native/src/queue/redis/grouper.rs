@@ -77,7 +77,13 @@ impl<I: Send + 'static, O: Send + 'static> Grouper<I, O> {
 
     /// Hands items in and waits for their answers. `send` runs on `tasks`: it ends what it began even if the caller
     /// does not stay for it.
-    pub(super) async fn call<F, S>(&self, tasks: &TaskTracker, task: &str, items: Vec<I>, sender: S) -> Result<Vec<O>, QueueError>
+    pub(super) async fn call<F, S>(
+        &self,
+        tasks: &TaskTracker,
+        task: &str,
+        items: Vec<I>,
+        sender: S,
+    ) -> Result<Vec<O>, QueueError>
     where
         S: FnOnce() -> F,
         F: Future<Output = ()> + Send + 'static,

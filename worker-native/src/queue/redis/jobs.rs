@@ -83,7 +83,11 @@ impl JobQueue for RedisQueue {
         };
         let (now, taken, gone): (u64, Vec<Value>, u64) = self.invoke(&lua::RECLAIM, task, add).await?;
         if gone > 0 {
-            tracing::error!(task, entries = gone, "entries that a consumer held were deleted from Redis by somebody else");
+            tracing::error!(
+                task,
+                entries = gone,
+                "entries that a consumer held were deleted from Redis by somebody else"
+            );
         }
         wire::claimed(now, taken)
     }

@@ -28,13 +28,7 @@ impl Replays for RedisQueue {
         }
     }
 
-    async fn finish(
-        &self,
-        task: &str,
-        key: &str,
-        fingerprint: &str,
-        answer: Option<Stored>,
-    ) -> Result<(), QueueError> {
+    async fn finish(&self, task: &str, key: &str, fingerprint: &str, answer: Option<Stored>) -> Result<(), QueueError> {
         let ttl = to_millis(self.0.config.idempotency_ttl);
         let add = |command: &mut redis::Cmd| {
             command.arg(key).arg(fingerprint);

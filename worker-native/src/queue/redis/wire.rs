@@ -72,7 +72,10 @@ pub(super) fn enqueued(answer: &[Value], depths: &Depths) -> Result<Enqueued, Qu
             };
             Enqueued::Full(Full { bound, depth: take(answer.get(2), "a depth")?, bytes: take(answer.get(3), "bytes")? })
         }
-        2 => Enqueued::Replayed(Stored { status: take(answer.get(1), "a status")?, body: take(answer.get(2), "a body")? }),
+        2 => Enqueued::Replayed(Stored {
+            status: take(answer.get(1), "a status")?,
+            body: take(answer.get(2), "a body")?,
+        }),
         3 => Enqueued::Conflict,
         _ => Enqueued::Accepted(depths.clone()),
     })
