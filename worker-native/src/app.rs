@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::answering::remote::Waiters;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
@@ -46,7 +47,11 @@ pub struct Parts {
     pub streams: Arc<Semaphore>,
     /// Places for those who watch a job.
     pub watchers: Arc<Semaphore>,
-    /// What goes on when its caller has left; a shutdown waits for it.
+    /// Callers that wait for a worker's answer.
+    pub waiters: Waiters,
+    /// Calls that go on when their callers have left; a shutdown waits for them.
+    pub calls: TaskTracker,
+    /// What goes on behind answers; ends with the process.
     pub background: TaskTracker,
     /// When the process started.
     pub started: Instant,
@@ -84,6 +89,8 @@ impl App {
             admission,
             streams,
             watchers,
+            waiters: Waiters::default(),
+            calls: TaskTracker::new(),
             background: TaskTracker::new(),
             started,
             draining,

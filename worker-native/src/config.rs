@@ -57,7 +57,7 @@ pub struct Config {
 pub enum Role {
     /// API and consumer in one process.
     All,
-    /// The API only: answers `/predict` itself, leaves queued jobs to others.
+    /// The API only: runs no readings; they go through the queue to others, also those that are answered at once.
     Api,
     /// The consumer only, with the health routes.
     Worker,
@@ -94,7 +94,7 @@ impl Config {
         let oip = oip::read(&mut read);
         let queue = queue::read(&mut read);
         let webhook = webhook::read(&mut read);
-        let models = models::read(&mut read);
+        let mut models = models::read(&mut read);
         let cache = cache::read(&mut read, &queue);
         let routing = routing::read(&mut read);
         let log = log::read(&mut read);
@@ -103,12 +103,22 @@ impl Config {
                 "CLAIM_BATCH must not be above MODEL_MAX_WAITING: what is claimed at once waits for one model at worst",
             );
         }
+        if role != "all" && !queue.is_shared() {
+            read.fault(
+                "ROLE=api and ROLE=worker need REDIS_URL: processes meet in Redis; a queue file is for ROLE=all alone",
+            );
+        }
+        if cache.backend == crate::cache::CacheBackend::Redis && !queue.is_shared() {
+            read.fault("CACHE_BACKEND=redis needs REDIS_URL");
+        }
         let settings = read.finish()?;
         let role = match role.as_str() {
             "api" => Role::Api,
             "worker" => Role::Worker,
             _ => Role::All,
         };
+        // Its readings are run elsewhere; what cannot be (tensors of /v2, texts made step by step) is loaded when asked for.
+        models.load_all &= role != Role::Api;
         Ok(Self { role, http, oip, queue, webhook, models, cache, routing, log, settings })
     }
 }

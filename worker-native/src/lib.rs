@@ -24,4 +24,4 @@ pub mod webhook;
 pub mod load;
 pub mod models_cli;
 
-mod clock;
+pub mod clock;

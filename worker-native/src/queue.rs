@@ -4,7 +4,7 @@
 
 pub mod contract;
 pub mod job;
-mod link;
+pub(crate) mod link;
 pub mod redis;
 
 pub use contract::{

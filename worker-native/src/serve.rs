@@ -52,17 +52,21 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let bound = listener.local_addr().context("the listener has no address")?;
     tracing::info!(address = %bound, role = ?app.config.role, models = app.engine.index().versions().count(), "ready");
 
+    let closing = CancellationToken::new();
     let drain_notice = async {
         shutdown.cancelled().await;
         app.start_draining();
-        tracing::info!("draining: no new connections, what is under way is finished");
+        tracing::info!("draining: not ready any more; what is under way is finished");
+        // Whoever sends requests here learns first that this process is not ready.
+        tokio::time::sleep(app.config.http.drain_delay).await;
+        closing.cancel();
     };
-    let served = http::listener::serve(listener, http::router(app.clone()), &app, &shutdown);
+    let served = http::listener::serve(listener, http::router(app.clone()), &app, &closing);
     tokio::join!(drain_notice, served);
 
     let limit = app.config.http.drain_timeout.max(Duration::from_secs(1));
-    app.background.close();
-    if tokio::time::timeout(limit, app.background.wait()).await.is_err() {
+    app.calls.close();
+    if tokio::time::timeout(limit, app.calls.wait()).await.is_err() {
         tracing::warn!("calls whose callers have left still run at DRAIN_TIMEOUT_MS; nobody gets their answers");
     }
     if tokio::time::timeout(limit, tasks.wait()).await.is_err() {

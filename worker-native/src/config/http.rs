@@ -30,6 +30,8 @@ pub struct HttpConfig {
     pub watch_max_active: usize,
     /// How long a shutdown waits for what is under way.
     pub drain_timeout: Duration,
+    /// How long the service takes requests after it was told to stop, while it says that it is not ready.
+    pub drain_delay: Duration,
 }
 
 pub(super) fn read(read: &mut Reader) -> HttpConfig {
@@ -91,6 +93,12 @@ pub(super) fn read(read: &mut Reader) -> HttpConfig {
             10_000,
             1..=1_000_000,
             "connections open at once; further ones wait to be accepted",
+        )),
+        drain_delay: millis(read.number(
+            "DRAIN_DELAY_MS",
+            1_000,
+            0..=60_000,
+            "how long requests are taken after SIGTERM, with /readyz at 503: time for a load balancer to look elsewhere",
         )),
         drain_timeout: millis(read.number(
             "DRAIN_TIMEOUT_MS",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::source::Reader;
 use super::{millis, to_u32};
+use crate::queue::link::Address;
 
 /// Where the queue is, and its promises.
 #[derive(Debug, Clone)]
@@ -60,8 +61,18 @@ impl QueueConfig {
 }
 
 pub(super) fn read(read: &mut Reader) -> QueueConfig {
+    let redis_url = read.secret(
+        "REDIS_URL",
+        "",
+        "where Redis is: redis://, rediss://, redis+sentinel:// or redis+cluster://; without it the queue is QUEUE_FILE",
+    );
+    if !redis_url.is_empty()
+        && let Err(fault) = Address::parse(&redis_url)
+    {
+        read.fault(&fault.to_string());
+    }
     QueueConfig {
-        redis_url: read.secret("REDIS_URL", "", "where Redis is; without it the queue is QUEUE_FILE"),
+        redis_url,
         file: PathBuf::from(read.text(
             "QUEUE_FILE",
             "data/queue.sqlite",

@@ -9,6 +9,8 @@ use crate::clock::now_ms;
 use crate::engine::Answer;
 use crate::queue::{AttemptError, Claimed, Entry, Outcome, QueueError, ResultRecord, Retry, Settled, Settlement};
 
+/// Tries remembered with a job, the last ones.
+const MAX_FAILURES: usize = 20;
 /// Longest error text kept with a job, in characters.
 const MAX_ERROR: usize = 500;
 /// How long a result that cannot be stored is kept in memory: behind that another consumer has run the job.
@@ -49,6 +51,9 @@ impl Consumer {
         let mut failures = job.failures.clone();
         let mut failed = |text: &str| {
             let error = text.chars().take(MAX_ERROR).collect();
+            if failures.len() >= MAX_FAILURES {
+                failures.remove(0);
+            }
             failures.push(AttemptError { attempt: job.attempt, at: now_ms(), error });
         };
         let (outcome, answer, error) = match ending {
@@ -139,7 +144,7 @@ impl Consumer {
         let put_aside = if !charged && self.shutdown.is_cancelled() {
             queue.release(&self.task, &self.name, &[ticket]).await.map(|()| vec![true])
         } else {
-            let delay = self.pause_before(job.attempt + u32::from(charged));
+            let delay = self.pause_after(failures.len());
             queue.retry(&self.task, &self.name, vec![Retry { ticket, delay, charged, failures }]).await
         };
         if charged && put_aside.as_ref().is_ok_and(|was_ours| was_ours.contains(&true)) {
@@ -152,11 +157,11 @@ impl Consumer {
         );
     }
 
-    /// The pause before a start: doubled for each after the second, with "equal jitter" (half fixed, half random), so
-    /// that jobs that failed together do not come back together.
-    fn pause_before(&self, attempt: u32) -> Duration {
+    /// The pause after so many failed tries: doubled for each after the first, with "equal jitter" (half fixed, half
+    /// random), so that jobs that failed together do not come back together.
+    fn pause_after(&self, failures: usize) -> Duration {
         let config = &self.app.config.queue;
-        let doublings = attempt.saturating_sub(2).min(20);
+        let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
         let pause = config.retry_base.saturating_mul(1 << doublings).min(config.retry_max);
         pause.mul_f64(0.5 + fastrand::f64() / 2.0)
     }

@@ -174,7 +174,7 @@ pub(super) async fn make_once(
         Begun::Replayed(stored) => return replayed(task, stored),
     }
     let (keeper, name) = (app.clone(), task.to_owned());
-    let made = app.background.spawn(async move {
+    let made = app.calls.spawn(async move {
         let answered = call.await;
         let answer = answered.as_ref().ok().map(|(body, _)| Stored { status: 200, body: body.clone() });
         if let Err(error) = keeper.queue.finish(&name, &once.key, &once.fingerprint, answer).await {

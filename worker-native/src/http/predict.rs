@@ -226,6 +226,7 @@ pub(super) async fn run(
         request_id,
         job_id: None,
         sensor_id: request.sensor_id.as_deref(),
+        decision: Some(&routed.decision),
     };
     let given = answering::answer(app, asked).await?;
     drop(counted);

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -83,6 +83,10 @@ fn count(app: &App, response: &Response, error: Option<&ApiError>, applied: Opti
 fn add_headers(app: &App, map: &mut HeaderMap, applied: Option<&Applied>, id: &str) {
     let snapshot = app.snapshots.take(applied.map(|applied| applied.task.as_str()), now_ms());
     set(map, headers::REQUEST_ID, id);
+    if app.is_draining() {
+        // The next request would find the connection closed.
+        map.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     set(map, headers::SNAPSHOT, &snapshot.to_text());
     set(map, headers::CATALOG, &app.engine.catalog().etag);
     if let Some(applied) = applied {

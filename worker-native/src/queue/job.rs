@@ -100,6 +100,23 @@ impl Entry {
         }
     }
 
+    /// The whole job as one run of bytes: JSON, which has no line feed, a line feed, and the numbers.
+    pub(super) fn to_body(&self) -> Result<Vec<u8>, String> {
+        let mut body = serde_json::to_vec(self).map_err(|error| error.to_string())?;
+        body.push(b'\n');
+        if let Input::Features(features) = &self.input {
+            body.extend(features.iter().flat_map(|value| value.to_le_bytes()));
+        }
+        Ok(body)
+    }
+
+    /// What [`Entry::to_body`] made.
+    pub(super) fn from_body(body: &[u8]) -> Result<Self, String> {
+        let end = body.iter().position(|byte| *byte == b'\n').ok_or("it has no line feed")?;
+        let (json, features) = body.split_at(end);
+        Self::from_parts(json, features.get(1..).unwrap_or_default())
+    }
+
     pub(super) fn from_parts(json: &[u8], features: &[u8]) -> Result<Self, String> {
         let mut entry: Self = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let (values, rest) = features.as_chunks::<4>();

@@ -1,6 +1,6 @@
 -- Gives a consumer the jobs whose turn it is.
 -- ARGV: consumer, limit, handicap of a normal job in ms
--- Gives now, {{flow, sid, claims before this one, fields} ...}
+-- Gives now, {{flow, sid, claims before this one, m, b, e} ...}
 local consumer, limit, step = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local CLASSES = {'high', 'normal', 'low'}
 local HANDICAP = {high = 0, normal = step, low = 5 * step}
@@ -10,24 +10,22 @@ local now = now_ms()
 local taken, lanes, ids = {}, {}, {}
 
 local function take(flow, sid, before, fields)
-  taken[#taken + 1] = {flow, sid, before, fields}
-  local lane = field(fields, 'lane') or ''
-  lanes[lane] = (lanes[lane] or 0) + 1
-  ids[#ids + 1] = field(fields, 'id')
+  local id, lane
+  taken[#taken + 1], id, lane = given(flow, sid, before, fields)
+  if lane then lanes[lane] = (lanes[lane] or 0) + 1 end
+  ids[#ids + 1] = id
 end
 
 -- Jobs whose pause is over wait again.
 local function promote()
   for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'delayed', '-inf', now, 'LIMIT', 0, limit)) do
-    local job = base .. 'job:' .. id
-    local f = call('HMGET', job, 'flow', 'lane', 'at', 'until', 'size', 'callback', 'job', 'features', 'n', 'errors')
+    local f = call('HMGET', base .. 'later:' .. id, 'flow', 'm', 'b', 'e')
     if f[1] then
-      local sid = redis.pcall('XADD', base .. 'flow:' .. f[1], '*', 'id', id, 'lane', f[2], 'at', f[3], 'until', f[4],
-        'size', f[5], 'callback', f[6] or '', 'job', f[7], 'features', f[8], 'n', f[9], 'errors', f[10])
+      local sid = redis.pcall('XADD', base .. 'flow:' .. f[1], '*', 'm', f[2], 'b', f[3], 'e', f[4])
       -- Memory is full: later.
       if type(sid) == 'table' then return end
-      call('HSET', job, 'sid', sid)
-      call('HDEL', job, 'state', 'job', 'features', 'until')
+      call('SET', base .. 'job:' .. id, job_text(f[1], sid, f[2]))
+      call('DEL', base .. 'later:' .. id)
       new_flow(f[1])
       waits(f[1], now)
     end
@@ -46,8 +44,9 @@ local function take_returned()
       local got = call('XCLAIM', base .. 'flow:' .. flow, GROUP, consumer, 0, sid, 'RETRYCOUNT', claims + 1)
       if got[1] then
         -- Counted as running all the time: no counter moves.
-        taken[#taken + 1] = {flow, sid, claims, got[1][2]}
-        ids[#ids + 1] = field(got[1][2], 'id')
+        local id
+        taken[#taken + 1], id = given(flow, sid, claims, got[1][2])
+        ids[#ids + 1] = id
       end
     end
   end

@@ -1,22 +1,23 @@
 -- What is known of a job.
 -- ARGV: id
 -- Gives {} | {result, note of its callback} | {state, starts, ms since it was accepted, failures}
-local job = base .. 'job:' .. ARGV[1]
-local kind = call('TYPE', job).ok
-if kind == 'string' then
-  return {call('GET', job), call('HGET', base .. 'outbox:' .. ARGV[1], 'note')}
-end
-if kind ~= 'hash' then return {} end
-local f = call('HMGET', job, 'flow', 'sid', 'state', 'n', 'at', 'errors')
-local state, starts = f[3], tonumber(f[4] or 0)
-if not state then
-  local owner, claims = held(f[1], f[2])
-  if not entry_of(f[1], f[2]) then
+local text = call('GET', base .. 'job:' .. ARGV[1])
+if not text then return {} end
+local flow, sid, meta = parse_job(text)
+if not flow then return {text, call('HGET', base .. 'outbox:' .. ARGV[1], 'note')} end
+local _, _, at, _, _, starts = parse_meta(meta)
+local state, errors = 'queued', nil
+if sid == '-' then
+  state, errors = 'retrying', call('HGET', base .. 'later:' .. ARGV[1], 'e')
+else
+  local owner, claims = held(flow, sid)
+  local fields = entry_of(flow, sid)
+  starts = starts + claims
+  if not fields then
     state = 'lost'
-  elseif owner and owner ~= NOBODY then
-    state, starts = 'running', starts + claims
   else
-    state, starts = 'queued', starts + claims
+    errors = field(fields, 'e')
+    if owner and owner ~= NOBODY then state = 'running' end
   end
 end
-return {state, starts, now_ms() - tonumber(f[5]), f[6] or '[]'}
+return {state, tonumber(starts), now_ms() - tonumber(at), errors or '[]'}

@@ -4,10 +4,12 @@
 --   flow:FLOW      stream of waiting and running jobs; a flow is a class, or class:tenant. Group `consumers`.
 --   flows          set of flows that have a stream
 --   ring:CLASS     flows with jobs nobody has claimed, by virtual time; heads: flow to the age of its oldest (ms)
---   job:ID         hash while unsettled (flow, sid, lane, size, at …), string with the result afterwards
+--                  An entry has `m` (META), `b` (the job in JSON, a line feed, its numbers) and, after a retry, `e`.
+--   job:ID         "@FLOW SID META" while unsettled (SID is - while it waits for another try), then the result in JSON
+--   META           "ID LANE AT UNTIL SIZE STARTS CALLBACK", - where there is none
 --   depth, running by lane: unsettled jobs, and those of them in a group's pending list
 --   count          bytes, settled, lost, remade, credit:CLASS; tenants, tenant_bytes: unsettled, by tenant
---   delayed        jobs that wait for another try, by due time; dead, outbox: ids by time, with a hash each
+--   delayed        ids of jobs that wait for another try, by due time, each with a hash later:ID; dead, outbox alike
 --   results        ids, newest first; idem:KEY, events, watched, wake, returned, born
 local base = KEYS[1]
 local call = redis.call
@@ -22,6 +24,22 @@ end
 
 local function class_of(flow) return string.match(flow, '^[^:]*') end
 local function tenant_of(flow) return string.match(flow, ':(.*)$') or '' end
+
+local function meta_of(id, lane, at, deadline, size, starts, callback)
+  return id .. ' ' .. lane .. ' ' .. at .. ' ' .. deadline .. ' ' .. size .. ' ' .. starts .. ' ' .. callback
+end
+
+-- Id, lane, at, until, size, starts, callback; nothing where somebody else wrote it.
+local function parse_meta(meta)
+  return string.match(meta or '', '^(%S+) (%S+) (%d+) (%S+) (%d+) (%d+) (%S+)$')
+end
+
+-- Flow, sid and META of an unsettled job.
+local function parse_job(text)
+  return string.match(text or '', '^@(%S+) (%S+) (.*)$')
+end
+
+local function job_text(flow, sid, meta) return '@' .. flow .. ' ' .. sid .. ' ' .. meta end
 
 local function number(key, field) return tonumber(call('HGET', base .. key, field) or 0) end
 
@@ -84,12 +102,19 @@ local function field(fields, name)
   return nil
 end
 
+-- A claimed entry as consumers get it, with its id and lane where they can be told.
+local function given(flow, sid, before, fields)
+  local meta = field(fields, 'm') or ''
+  local id, lane = parse_meta(meta)
+  return {flow, sid, before, meta, field(fields, 'b') or '', field(fields, 'e') or ''}, id, lane
+end
+
 -- What becomes visible at a job's end, in the step that took its entry out of the stream.
 -- Every call after the first write of a script is allowed when memory is full.
 local function publish(id, flow, bytes, result, ttl_ms, callback, now)
   call('SET', base .. 'job:' .. id, result, 'PX', ttl_ms)
   count_tenant(tenant_of(flow), -1, -bytes)
-  if callback ~= '' then
+  if callback and callback ~= '-' then
     call('ZADD', base .. 'outbox', now, id)
     call('HSET', base .. 'outbox:' .. id, 'url', callback, 'attempts', 0, 'at', now)
   end

@@ -75,10 +75,10 @@ local function recount()
     repeat
       local page = call('XRANGE', stream, from, '+', 'COUNT', 1000)
       for _, entry in ipairs(page) do
-        local lane = field(entry[2], 'lane')
+        local _, lane, _, _, size = parse_meta(field(entry[2], 'm'))
         if lane then
           lanes[entry[1]] = lane
-          job(flow, lane, tonumber(field(entry[2], 'size') or 0))
+          job(flow, lane, tonumber(size))
         end
         from = '(' .. entry[1]
       end
@@ -97,8 +97,9 @@ local function recount()
     until #page < 1000
   end
   for _, id in ipairs(call('ZRANGE', base .. 'delayed', 0, -1)) do
-    local f = call('HMGET', base .. 'job:' .. id, 'flow', 'lane', 'size')
-    if f[1] then job(f[1], f[2], tonumber(f[3])) else call('ZREM', base .. 'delayed', id) end
+    local f = call('HMGET', base .. 'later:' .. id, 'flow', 'm')
+    local _, lane, _, _, size = parse_meta(f[2])
+    if lane then job(f[1], lane, tonumber(size)) else call('ZREM', base .. 'delayed', id) end
   end
   local function write(key, counts)
     call('DEL', base .. key)

@@ -134,9 +134,9 @@ impl RedisQueue {
         for id in ids {
             command.arg(self.key(task, &format!("job:{id}")));
         }
-        // MGET passes over what is no string: a job that was handed in again.
         let texts: Vec<Option<String>> = self.run(&command).await?;
-        Ok(texts.into_iter().flatten().collect())
+        // A job that has just been handed in again has no result.
+        Ok(texts.into_iter().flatten().filter(|text| text.starts_with('{')).collect())
     }
 }
 

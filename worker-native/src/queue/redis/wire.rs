@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::to_millis;
 use crate::queue::contract::{Bound, Cancelled, Depths, Enqueued, Full, NewJob, QueueError, Settlement, Stored};
-use crate::queue::job::{AttemptError, Claimed, Entry, Ticket};
+use crate::queue::job::{AttemptError, Claimed, Entry, Outcome, Ticket};
 
 pub(super) fn to_json(value: &impl Serialize) -> Result<Vec<u8>, QueueError> {
     serde_json::to_vec(value).map_err(|error| QueueError::Corrupt(error.to_string()))
@@ -34,27 +34,61 @@ pub(super) fn flow_of(entry: &Entry) -> String {
     }
 }
 
-/// A job as `enqueue.lua` takes it.
-pub(super) fn add_job(command: &mut Cmd, job: &NewJob, json: &[u8]) {
-    let entry = &job.entry;
-    command.arg(&entry.job_id).arg(flow_of(entry)).arg(entry.tenant.as_deref().unwrap_or_default()).arg(&entry.lane);
-    command.arg(json).arg(entry.feature_bytes());
-    match job.left {
-        Some(left) => command.arg(to_millis(left)),
-        None => command.arg(""),
-    };
-    match job.room {
-        Some(room) => command.arg(room),
-        None => command.arg(""),
-    };
-    command.arg(entry.callback.as_deref().unwrap_or_default());
-    match &job.once {
-        Some(once) => {
-            command.arg(&once.key).arg(&once.fingerprint).arg(once.answer.status).arg(&once.answer.body);
+/// What few jobs have, as `enqueue.lua` takes it.
+#[derive(Serialize)]
+struct More<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    callback: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    print: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<&'a str>,
+}
+
+/// A job with its body and what few jobs have, made before the command, since that can fail.
+pub(super) struct HandIn<'a> {
+    job: &'a NewJob,
+    body: Vec<u8>,
+    more: Vec<u8>,
+}
+
+impl<'a> HandIn<'a> {
+    pub(super) fn new(job: &'a NewJob) -> Result<Self, QueueError> {
+        let NewJob { entry, room, once, .. } = job;
+        // They stand in one line with others.
+        let texts = [Some(&entry.job_id), Some(&entry.lane), entry.callback.as_ref(), entry.tenant.as_ref()];
+        if texts.into_iter().flatten().any(|text| text.is_empty() || text.contains(char::is_whitespace)) {
+            return Err(corrupt("id, lane, tenant or callback of a job is empty or has white space"));
         }
-        None => {
-            command.arg("").arg("").arg("").arg("");
-        }
+        let plain = room.is_none() && entry.callback.is_none() && once.is_none();
+        let once = once.as_ref();
+        let more = More {
+            room: *room,
+            callback: entry.callback.as_deref(),
+            key: once.map(|once| once.key.as_str()),
+            print: once.map(|once| once.fingerprint.as_str()),
+            status: once.map(|once| once.answer.status),
+            answer: once.map(|once| once.answer.body.as_str()),
+        };
+        let more = if plain { vec![] } else { to_json(&more)? };
+        Ok(Self { job, body: entry.to_body().map_err(QueueError::Corrupt)?, more })
+    }
+
+    /// The job as `enqueue.lua` takes it.
+    pub(super) fn add(&self, command: &mut Cmd) {
+        let entry = &self.job.entry;
+        command.arg(&entry.job_id).arg(flow_of(entry)).arg(&entry.lane);
+        match self.job.left {
+            Some(left) => command.arg(to_millis(left)),
+            None => command.arg("-"),
+        };
+        command.arg(&self.body).arg(&self.more);
     }
 }
 
@@ -81,12 +115,36 @@ pub(super) fn enqueued(answer: &[Value], depths: &Depths) -> Result<Enqueued, Qu
     })
 }
 
-/// A settlement as `settle.lua` takes it.
-pub(super) fn add_settlement(command: &mut Cmd, settlement: &Settlement, failures: &[u8]) {
-    let Ticket { job_id, lane, flow, place, bytes, callback } = &settlement.ticket;
-    command.arg(flow).arg(place).arg(job_id).arg(lane).arg(bytes).arg(callback.as_deref().unwrap_or_default());
-    command.arg(settlement.outcome.name()).arg(&settlement.result);
-    command.arg(if settlement.awaited { "1" } else { "" }).arg(failures);
+/// A settlement with what few have, made before the command, since that can fail.
+pub(super) struct Ending<'a> {
+    settlement: &'a Settlement,
+    more: Vec<u8>,
+}
+
+impl<'a> Ending<'a> {
+    pub(super) fn new(settlement: &'a Settlement) -> Result<Self, QueueError> {
+        let Settlement { ticket, outcome, awaited, failures, .. } = settlement;
+        let mut more = serde_json::Map::new();
+        if let Some(callback) = &ticket.callback {
+            more.insert("callback".to_owned(), callback.as_str().into());
+        }
+        if *awaited {
+            more.insert("awaited".to_owned(), true.into());
+        }
+        if *outcome == Outcome::Dead {
+            let failures = String::from_utf8_lossy(&to_json(failures)?).into_owned();
+            more.insert("dead".to_owned(), failures.into());
+        }
+        let more = if more.is_empty() { vec![] } else { to_json(&more)? };
+        Ok(Self { settlement, more })
+    }
+
+    /// The settlement as `settle.lua` takes it.
+    pub(super) fn add(&self, command: &mut Cmd) {
+        let Settlement { ticket, result, .. } = self.settlement;
+        command.arg(format!("{} {}", ticket.flow, ticket.lane)).arg(&ticket.place).arg(&ticket.job_id);
+        command.arg(ticket.bytes).arg(result).arg(&self.more);
+    }
 }
 
 /// A consumer and the places of its jobs, as several scripts take them.
@@ -106,34 +164,64 @@ pub(super) fn claimed(now: u64, taken: Vec<Value>) -> Result<Vec<Claimed>, Queue
     taken.into_iter().map(|one| one_claimed(now, one)).collect()
 }
 
-type Raw = (String, String, u32, Vec<Value>);
+type Raw = (String, String, u32, String, Vec<u8>, Vec<u8>);
 
 fn one_claimed(now: u64, value: Value) -> Result<Claimed, QueueError> {
     let raw = redis::from_redis_value::<Raw>(value);
-    let (flow, place, before, fields) = raw.map_err(|error| QueueError::Corrupt(error.to_string()))?;
-    let fields = Fields(&fields);
-    let entry = match (fields.bytes("job"), fields.bytes("features")) {
-        (Some(json), Some(features)) => Entry::from_parts(json, features),
-        _ => Err("its fields are missing".to_owned()),
+    let (flow, place, before, meta, body, errors) = raw.map_err(|error| QueueError::Corrupt(error.to_string()))?;
+    let Some(meta) = Meta::parse(&meta) else {
+        let (job_id, lane) = (format!("unreadable-{place}"), String::new());
+        return Ok(Claimed {
+            ticket: Ticket { job_id, lane, flow, place, bytes: 0, callback: None },
+            attempt: before.saturating_add(1),
+            waited: Duration::ZERO,
+            left: None,
+            failures: vec![],
+            entry: Err("its fields are missing".to_owned()),
+        });
     };
-    let at = fields.number("at").unwrap_or(now);
-    let until = fields.number("until");
-    let starts = fields.number("n").and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
     Ok(Claimed {
-        attempt: starts.saturating_add(before).saturating_add(1),
-        waited: Duration::from_millis(now.saturating_sub(at)),
-        left: until.map(|until| Duration::from_millis(until.saturating_sub(now))),
-        failures: fields.bytes("errors").and_then(failures).unwrap_or_default(),
+        attempt: meta.starts.saturating_add(before).saturating_add(1),
+        waited: Duration::from_millis(now.saturating_sub(meta.at)),
+        left: meta.until.map(|until| Duration::from_millis(until.saturating_sub(now))),
+        failures: failures(&errors).unwrap_or_default(),
         ticket: Ticket {
-            job_id: fields.text("id").unwrap_or_else(|| format!("unreadable-{place}")),
-            lane: fields.text("lane").unwrap_or_default(),
-            bytes: fields.number("size").unwrap_or_default(),
-            callback: fields.text("callback").filter(|url| !url.is_empty()),
+            job_id: meta.id.to_owned(),
+            lane: meta.lane.to_owned(),
+            bytes: meta.size,
+            callback: meta.callback.map(str::to_owned),
             flow,
             place,
         },
-        entry,
+        entry: Entry::from_body(&body),
     })
+}
+
+/// What stands beside a stored job, as `lua/prelude.lua` tells.
+struct Meta<'a> {
+    id: &'a str,
+    lane: &'a str,
+    at: u64,
+    until: Option<u64>,
+    size: u64,
+    starts: u32,
+    callback: Option<&'a str>,
+}
+
+impl<'a> Meta<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let meta = Self {
+            id: parts.next().filter(|id| !id.is_empty())?,
+            lane: parts.next()?,
+            at: parts.next()?.parse().ok()?,
+            until: parts.next()?.parse().ok(),
+            size: parts.next()?.parse().ok()?,
+            starts: parts.next()?.parse().ok()?,
+            callback: parts.next().filter(|url| *url != "-"),
+        };
+        Some(meta)
+    }
 }
 
 pub(super) fn failures(json: &[u8]) -> Option<Vec<AttemptError>> {

@@ -96,6 +96,7 @@ impl Routed {
             request_id: &id,
             job_id: None,
             sensor_id: None,
+            decision: Some(&routed.decision),
         };
         let given = answering::answer(app, asked).await?;
         drop(counted);
