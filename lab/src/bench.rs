@@ -12,6 +12,7 @@ mod forest;
 mod http;
 mod peers;
 mod process;
+mod queue;
 mod raw;
 mod reload;
 mod report;
@@ -32,6 +33,9 @@ use report::Section;
 pub(crate) enum Bench {
     /// The engine: in process, over HTTP against other servers, trees, start, reloads.
     Engine(Box<EngineArgs>),
+    /// One half of a queue's work; for `queue`.
+    #[command(hide = true)]
+    QueueWork(queue::work::WorkArgs),
     /// A bare axum handler that only parses a reading; serves until it is killed.
     #[command(hide = true)]
     Floor {
@@ -122,6 +126,7 @@ pub(crate) fn run(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Floor { port } => floor::run(port),
         Bench::Engine(args) => run_engine(&args),
+        Bench::QueueWork(args) => queue::work::run(&args),
     }
 }
 

@@ -9,6 +9,8 @@ use crate::clock::now_ms;
 use crate::engine::Answer;
 use crate::queue::{AttemptError, Claimed, Entry, Outcome, QueueError, ResultRecord, Retry, Settled, Settlement};
 
+/// Tries remembered with a job, the last ones.
+const MAX_FAILURES: usize = 20;
 /// Longest error text kept with a job, in characters.
 const MAX_ERROR: usize = 500;
 /// How long a result that cannot be stored is kept in memory: behind that another consumer has run the job.
@@ -49,6 +51,9 @@ impl Consumer {
         let mut failures = job.failures.clone();
         let mut failed = |text: &str| {
             let error = text.chars().take(MAX_ERROR).collect();
+            if failures.len() >= MAX_FAILURES {
+                failures.remove(0);
+            }
             failures.push(AttemptError { attempt: job.attempt, at: now_ms(), error });
         };
         let (outcome, answer, error) = match ending {
@@ -80,6 +85,9 @@ impl Consumer {
             return;
         };
         self.app.snapshots.set_depths(&entry.task, &settled.depths);
+        if settled.first {
+            self.app.metrics.settled(&self.task, outcome.name());
+        }
         let error = record.error.as_deref().unwrap_or_default();
         tracing::info!(
             request_id = %entry.request_id, job_id = %entry.job_id, task = %entry.task, model = %entry.model,
@@ -136,9 +144,12 @@ impl Consumer {
         let put_aside = if !charged && self.shutdown.is_cancelled() {
             queue.release(&self.task, &self.name, &[ticket]).await.map(|()| vec![true])
         } else {
-            let delay = self.pause_before(job.attempt + u32::from(charged));
+            let delay = self.pause_after(failures.len());
             queue.retry(&self.task, &self.name, vec![Retry { ticket, delay, charged, failures }]).await
         };
+        if charged && put_aside.as_ref().is_ok_and(|was_ours| was_ours.contains(&true)) {
+            self.app.metrics.retried(&self.task);
+        }
         let error = put_aside.err().map(|error| error.to_string());
         tracing::warn!(
             request_id = %entry.request_id, job_id = %entry.job_id, attempt = job.attempt, charged, reason, error,
@@ -146,11 +157,11 @@ impl Consumer {
         );
     }
 
-    /// The pause before a start: doubled for each after the second, with "equal jitter" (half fixed, half random), so
-    /// that jobs that failed together do not come back together.
-    fn pause_before(&self, attempt: u32) -> Duration {
+    /// The pause after so many failed tries: doubled for each after the first, with "equal jitter" (half fixed, half
+    /// random), so that jobs that failed together do not come back together.
+    fn pause_after(&self, failures: usize) -> Duration {
         let config = &self.app.config.queue;
-        let doublings = attempt.saturating_sub(2).min(20);
+        let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
         let pause = config.retry_base.saturating_mul(1 << doublings).min(config.retry_max);
         pause.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
@@ -164,7 +175,11 @@ impl Consumer {
         let failures = vec![AttemptError { attempt: job.attempt, at: now_ms(), error: fault.to_owned() }];
         let ticket = job.ticket.clone();
         let settlement = Settlement { ticket, outcome, result: record.to_string(), awaited: false, failures };
-        let stored = self.store(settlement).await.is_some();
+        let stored = self.store(settlement).await;
+        if stored.as_ref().is_some_and(|settled| settled.first) {
+            self.app.metrics.settled(&self.task, outcome.name());
+        }
+        let stored = stored.is_some();
         tracing::error!(task = %self.task, job_id, fault, stored, "an unreadable queue entry was set aside as dead");
     }
 

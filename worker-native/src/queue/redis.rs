@@ -102,10 +102,7 @@ impl RedisQueue {
         if let Err(error) = &found
             && scripts::is_unknown(error)
         {
-            found = match script.load(&mut connection).await {
-                Ok(()) => command.query_async(&mut connection).await,
-                Err(error) => Err(error),
-            };
+            found = script.in_full(&command).query_async(&mut connection).await;
         }
         self.0.link.checked(found)
     }

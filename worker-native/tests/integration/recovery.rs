@@ -68,8 +68,8 @@ async fn jobs_survive_a_crash_of_redis_and_the_service_comes_back_by_itself() {
     assert!(refused.headers().contains_key("retry-after"));
     let (status, problem) = read(refused).await;
     assert_eq!((status, &problem["code"]), (503, &json!("queue-unavailable")));
-    let (status, answer) = read(post(&api.url("/predict"), &body(&normal())).await).await;
-    assert_eq!((status, &answer["prediction"]), (200, &json!("normal")), "synchronous answers need no Redis");
+    let (status, problem) = read(post(&api.url("/predict"), &body(&normal())).await).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("model-unavailable")), "{problem}");
     assert_eq!(get(&api.url("/readyz")).await.0, 503);
     assert_eq!(get(&api.url("/livez")).await.0, 200);
 
@@ -84,7 +84,9 @@ async fn a_consumer_outlives_redis() {
     let mut redis = Redis::start().await;
     let native = Native::start(&redis.url(), &[]).await;
     redis.stop();
-    let warned = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("redis cannot be used"));
+    let (status, answer) = read(post(&native.url("/predict"), &body(&normal())).await).await;
+    assert_eq!((status, &answer["prediction"]), (200, &json!("normal")), "synchronous answers need no Redis");
+    let warned = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("queue cannot be used"));
     until("the warning", || async { native.log_lines().iter().any(warned).then_some(()) }).await;
     redis.crash_and_restart().await;
     let receipt = accepted_job(&native).await;

@@ -8,6 +8,8 @@ pub(crate) mod origin;
 pub(crate) mod proxy;
 pub(crate) mod readings;
 pub(crate) mod redis;
+pub(crate) mod redis_cluster;
+pub(crate) mod redis_sentinel;
 
 use std::path::PathBuf;
 use std::process::{Child, Command};

@@ -7,8 +7,8 @@ for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'outbox', '-inf', now, 'LIMIT'
   if f[1] then
     call('ZADD', base .. 'outbox', now + tonumber(ARGV[2]), id)
     call('HINCRBY', base .. 'outbox:' .. id, 'attempts', 1)
-    local job = base .. 'job:' .. id
-    local result = call('TYPE', job).ok == 'string' and call('GET', job) or ''
+    local result = call('GET', base .. 'job:' .. id)
+    if not result or parse_job(result) then result = '' end
     taken[#taken + 1] = {id, f[1], tonumber(f[2]), now - tonumber(f[3]), result}
   else
     call('ZREM', base .. 'outbox', id)

@@ -2,24 +2,33 @@
 -- ARGV: id, result, ms to keep it, results to keep
 -- Gives {0} unknown | {1, 1 where it was running} | {2, its result}
 local id, result = ARGV[1], ARGV[2]
-local job, now = base .. 'job:' .. id, now_ms()
-local kind = call('TYPE', job).ok
-if kind == 'string' then return {2, call('GET', job)} end
-if kind ~= 'hash' then return {0} end
-local f = call('HMGET', job, 'flow', 'sid', 'lane', 'size', 'callback', 'state')
-local flow, running = f[1], 0
-if f[6] == 'retrying' then
+local now, running = now_ms(), 0
+local text = call('GET', base .. 'job:' .. id)
+if not text then return {0} end
+local flow, sid = parse_job(text)
+if not flow then return {2, text} end
+local meta
+if sid == '-' then
+  meta = call('HGET', base .. 'later:' .. id, 'm')
+else
+  local fields = entry_of(flow, sid)
+  meta = fields and field(fields, 'm')
+end
+local lane, _, size, callback = parse_meta(meta)
+if not lane then return {0} end
+if sid == '-' then
   call('ZREM', base .. 'delayed', id)
+  call('DEL', base .. 'later:' .. id)
 else
   local stream = base .. 'flow:' .. flow
-  local owner = held(flow, f[2])
-  if call('XDEL', stream, f[2]) == 0 then return {0} end
-  if call('XACK', stream, GROUP, f[2]) == 1 then count('running', f[3], -1) end
+  local owner = held(flow, sid)
+  call('XDEL', stream, sid)
+  if call('XACK', stream, GROUP, sid) == 1 then count('running', lane, -1) end
   if owner and owner ~= NOBODY then running = 1 end
 end
-publish(id, flow, tonumber(f[4]), result, ARGV[3], f[5] or '', now)
-count('depth', f[3], -1)
-count('count', 'bytes', -tonumber(f[4]))
+publish(id, flow, tonumber(size), result, ARGV[3], callback, now)
+count('depth', lane, -1)
+count('count', 'bytes', -tonumber(size))
 count('count', 'settled', 1)
 call('LPUSH', base .. 'results', id)
 call('LTRIM', base .. 'results', 0, tonumber(ARGV[4]) - 1)

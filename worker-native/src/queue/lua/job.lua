@@ -1,22 +1,18 @@
 -- What is known of a job.
 -- ARGV: id
 -- Gives {} | {result, note of its callback} | {state, starts, ms since it was accepted, failures}
-local job = base .. 'job:' .. ARGV[1]
-local kind = call('TYPE', job).ok
-if kind == 'string' then
-  return {call('GET', job), call('HGET', base .. 'outbox:' .. ARGV[1], 'note')}
+local text = call('GET', base .. 'job:' .. ARGV[1])
+if not text then return {} end
+local flow, sid = parse_job(text)
+if not flow then return {text, call('HGET', base .. 'outbox:' .. ARGV[1], 'note')} end
+if sid == '-' then
+  local later = call('HMGET', base .. 'later:' .. ARGV[1], 'm', 'e')
+  local _, _, _, _, starts, at = parse_meta(later[1])
+  return {'retrying', tonumber(starts or 0), now_ms() - tonumber(at or 0), later[2] or '[]'}
 end
-if kind ~= 'hash' then return {} end
-local f = call('HMGET', job, 'flow', 'sid', 'state', 'n', 'at', 'errors')
-local state, starts = f[3], tonumber(f[4] or 0)
-if not state then
-  local owner, claims = held(f[1], f[2])
-  if not entry_of(f[1], f[2]) then
-    state = 'lost'
-  elseif owner and owner ~= NOBODY then
-    state, starts = 'running', starts + claims
-  else
-    state, starts = 'queued', starts + claims
-  end
-end
-return {state, starts, now_ms() - tonumber(f[5]), f[6] or '[]'}
+local fields = entry_of(flow, sid)
+local _, _, _, _, starts, at = parse_meta(fields and field(fields, 'm'))
+if not starts then return {'lost', 0, 0, '[]'} end
+local owner, claims = held(flow, sid)
+local state = owner and owner ~= NOBODY and 'running' or 'queued'
+return {state, starts + claims, now_ms() - tonumber(at), field(fields, 'e') or '[]'}

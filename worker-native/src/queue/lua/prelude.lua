@@ -4,10 +4,12 @@
 --   flow:FLOW      stream of waiting and running jobs; a flow is a class, or class:tenant. Group `consumers`.
 --   flows          set of flows that have a stream
 --   ring:CLASS     flows with jobs nobody has claimed, by virtual time; heads: flow to the age of its oldest (ms)
---   job:ID         hash while unsettled (flow, sid, lane, size, at …), string with the result afterwards
+--                  An entry has `m` (META), `b` (the job in JSON, a line feed, its numbers) and, after a retry, `e`.
+--   job:ID         "@FLOW SID" while unsettled (SID is - while it waits for another try), then the result in JSON
+--   META           "LANE ID SIZE CALLBACK STARTS AT UNTIL", - where there is none
 --   depth, running by lane: unsettled jobs, and those of them in a group's pending list
 --   count          bytes, settled, lost, remade, credit:CLASS; tenants, tenant_bytes: unsettled, by tenant
---   delayed        jobs that wait for another try, by due time; dead, outbox: ids by time, with a hash each
+--   delayed        ids of jobs that wait for another try, by due time, each with a hash later:ID; dead, outbox alike
 --   results        ids, newest first; idem:KEY, events, watched, wake, returned, born
 local base = KEYS[1]
 local call = redis.call
@@ -22,6 +24,16 @@ end
 
 local function class_of(flow) return string.match(flow, '^[^:]*') end
 local function tenant_of(flow) return string.match(flow, ':(.*)$') or '' end
+
+-- Lane, id, size, callback, starts, at, until; nothing where somebody else wrote it.
+local function parse_meta(meta)
+  return string.match(meta or '', '^(%S+) (%S+) (%d+) (%S+) (%d+) (%d+) (%S+)$')
+end
+
+-- Flow and sid of an unsettled job.
+local function parse_job(text)
+  return string.match(text or '', '^@(%S+) (%S+)$')
+end
 
 local function number(key, field) return tonumber(call('HGET', base .. key, field) or 0) end
 
@@ -58,9 +70,11 @@ local function wake()
   if call('LLEN', base .. 'wake') == 0 then call('LPUSH', base .. 'wake', '1') end
 end
 
+local function is_watched() return call('EXISTS', base .. 'watched') == 1 end
+
 -- Tells who watches; nothing where nobody does.
 local function tell(ids, now)
-  if #ids > 0 and call('EXISTS', base .. 'watched') == 1 then
+  if #ids > 0 and is_watched() then
     call('XADD', base .. 'events', 'MINID', '~', now - 60000, '*', 'ids', table.concat(ids, ' '))
   end
 end
@@ -89,7 +103,7 @@ end
 local function publish(id, flow, bytes, result, ttl_ms, callback, now)
   call('SET', base .. 'job:' .. id, result, 'PX', ttl_ms)
   count_tenant(tenant_of(flow), -1, -bytes)
-  if callback ~= '' then
+  if callback and callback ~= '-' then
     call('ZADD', base .. 'outbox', now, id)
     call('HSET', base .. 'outbox:' .. id, 'url', callback, 'attempts', 0, 'at', now)
   end

@@ -1,13 +1,14 @@
 -- Stores first results, and takes jobs out of the queue and off the counts.
 -- ARGV: ms to keep a result, results to keep, ms to keep one that is awaited, ms to keep a dead letter, dead letters to
---   keep, then for each job: flow, sid, id, lane, bytes, callback, outcome, result, awaited or '', failures
+--   keep, then for each job: "flow lane", sid, id, bytes, result, and what few have, in JSON, or '':
+--   callback, awaited, dead (its failures)
 -- Gives {1 where it was the first ...}, depths
-local WIDTH = 10
+local WIDTH = 6
 local ttl, history, awaited_ttl, dead_ttl, dead_max = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
 local firsts, listed, ids = {}, {}, {}
 local settled, buried, bytes = 0, 0, 0
-local depth, claims = {}, {}
+local claims = {}
 
 local function bury(id, flow, fields, failures, result)
   call('HSET', base .. 'dead:' .. id, 'flow', flow, 'failures', failures, 'result', result, 'died', now, unpack(fields))
@@ -16,38 +17,43 @@ local function bury(id, flow, fields, failures, result)
   buried = buried + 1
 end
 
-local function settle(flow, sid, id, lane, size, callback, outcome, result, awaited, failures)
-  local fields = outcome == 'dead' and entry_of(flow, sid)
+local function settle(place, sid, id, size, result, more)
+  local known = claims[place]
+  if not known then
+    local flow, lane = string.match(place, '^(%S+) (%S*)$')
+    known = {flow = flow, lane = lane, stream = base .. 'flow:' .. flow, sids = {}, first = 0}
+    claims[place] = known
+  end
+  local fields = more.dead and entry_of(known.flow, sid)
   -- The entry is in the stream exactly as long as its job is unsettled: who deletes it is first, also when the group
   -- was lost or the first result has expired. XDEL comes first because it is allowed when memory is full.
-  local first = call('XDEL', base .. 'flow:' .. flow, sid)
-  local place = lane .. ' ' .. flow
-  claims[place] = claims[place] or {}
-  table.insert(claims[place], sid)
+  local first = call('XDEL', known.stream, sid)
+  known.sids[#known.sids + 1] = sid
   if first == 0 then return 0 end
-  publish(id, flow, size, result, awaited and awaited_ttl or ttl, callback, now)
-  -- What somebody else put there without a lane was never counted.
-  if lane ~= '' then
-    depth[lane] = (depth[lane] or 0) + 1
-    bytes = bytes + size
-  end
-  if not awaited then listed[#listed + 1] = id end
-  if fields then bury(id, flow, fields, failures, result) end
+  publish(id, known.flow, size, result, more.awaited and awaited_ttl or ttl, more.callback, now)
+  known.first = known.first + 1
+  bytes = bytes + size
+  if not more.awaited then listed[#listed + 1] = id end
+  if fields then bury(id, known.flow, fields, more.dead, result) end
   ids[#ids + 1] = id
   settled = settled + 1
   return 1
 end
 
+local NOTHING = {}
 for a = 6, #ARGV, WIDTH do
-  firsts[#firsts + 1] = settle(ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], tonumber(ARGV[a + 4]), ARGV[a + 5],
-    ARGV[a + 6], ARGV[a + 7], ARGV[a + 8] ~= '', ARGV[a + 9])
+  local more = ARGV[a + 5]
+  more = more == '' and NOTHING or cjson.decode(more)
+  firsts[#firsts + 1] = settle(ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3]), ARGV[a + 4], more)
 end
-for place, sids in pairs(claims) do
-  local lane, flow = string.match(place, '^(%S*) (.*)$')
-  local acknowledged = call('XACK', base .. 'flow:' .. flow, GROUP, unpack(sids))
-  if lane ~= '' then count('running', lane, -acknowledged) end
+for _, known in pairs(claims) do
+  local acknowledged = call('XACK', known.stream, GROUP, unpack(known.sids))
+  -- What somebody else put there without a lane was never counted.
+  if known.lane ~= '' then
+    count('running', known.lane, -acknowledged)
+    count('depth', known.lane, -known.first)
+  end
 end
-for lane, n in pairs(depth) do count('depth', lane, -n) end
 count('count', 'bytes', -bytes)
 count('count', 'settled', settled)
 if #listed > 0 then

@@ -75,11 +75,10 @@ local function recount()
     repeat
       local page = call('XRANGE', stream, from, '+', 'COUNT', 1000)
       for _, entry in ipairs(page) do
-        local lane = field(entry[2], 'lane')
-        if lane then
-          lanes[entry[1]] = lane
-          job(flow, lane, tonumber(field(entry[2], 'size') or 0))
-        end
+        local lane, _, size = parse_meta(field(entry[2], 'm'))
+        -- What somebody else put there is no job of ours until a consumer sets it aside.
+        lanes[entry[1]] = lane or ''
+        if lane then job(flow, lane, tonumber(size)) end
         from = '(' .. entry[1]
       end
     until #page < 1000
@@ -88,8 +87,9 @@ local function recount()
       local page = call('XPENDING', stream, GROUP, start, '+', 1000)
       for _, one in ipairs(page) do
         start = '(' .. one[1]
-        if lanes[one[1]] then
-          add(running, lanes[one[1]], 1)
+        local lane = lanes[one[1]]
+        if lane then
+          add(running, lane, 1)
         else
           call('XACK', stream, GROUP, one[1])
         end
@@ -97,8 +97,9 @@ local function recount()
     until #page < 1000
   end
   for _, id in ipairs(call('ZRANGE', base .. 'delayed', 0, -1)) do
-    local f = call('HMGET', base .. 'job:' .. id, 'flow', 'lane', 'size')
-    if f[1] then job(f[1], f[2], tonumber(f[3])) else call('ZREM', base .. 'delayed', id) end
+    local f = call('HMGET', base .. 'later:' .. id, 'flow', 'm')
+    local lane, _, size = parse_meta(f[2])
+    if lane then job(f[1], lane, tonumber(size)) else call('ZREM', base .. 'delayed', id) end
   end
   local function write(key, counts)
     call('DEL', base .. key)

@@ -8,12 +8,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
-use redis::aio::ConnectionManager;
 use tokio::sync::broadcast;
 
 use super::RedisQueue;
 use super::wire::Fields;
 use crate::queue::contract::{Change, QueueError};
+use crate::queue::link::Connection;
 
 /// Changes that one who watches may be behind.
 const CAPACITY: usize = 1_024;
@@ -73,7 +73,7 @@ struct Reader<'a> {
     task: &'a str,
     hub: broadcast::Sender<Change>,
     after: String,
-    connection: Option<ConnectionManager>,
+    connection: Option<Connection>,
 }
 
 impl Reader<'_> {

@@ -59,10 +59,7 @@ impl DeadLetters for RedisQueue {
 
 fn letter(job_id: String, fields: &[Value]) -> Result<DeadLetter, QueueError> {
     let fields = Fields(fields);
-    let entry = match (fields.bytes("job"), fields.bytes("features")) {
-        (Some(json), Some(features)) => Entry::from_parts(json, features),
-        _ => Err("its fields are missing".to_owned()),
-    };
+    let entry = fields.bytes("b").map_or_else(|| Err("its fields are missing".to_owned()), Entry::from_body);
     Ok(DeadLetter {
         job_id,
         entry,

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Value;
-use redis::aio::ConnectionManager;
 use tokio::sync::Mutex;
 
 use super::scripts as lua;
@@ -16,6 +15,7 @@ use crate::queue::contract::{
     AWAITED_TTL, Cancelled, Enqueued, JobQueue, NewJob, QueueError, Retry, Settled, Settlement, Tended,
 };
 use crate::queue::job::{Claimed, Ticket};
+use crate::queue::link::Connection;
 
 /// Longest time between two looks at a task by all processes together.
 const TEND_EVERY: Duration = Duration::from_secs(4);
@@ -30,7 +30,7 @@ pub(super) struct Seen {
 }
 
 /// Each task's connection for waiting: a command that blocks must not hold up others.
-pub(super) type Waiting = std::sync::Mutex<HashMap<String, Arc<Mutex<Option<ConnectionManager>>>>>;
+pub(super) type Waiting = std::sync::Mutex<HashMap<String, Arc<Mutex<Option<Connection>>>>>;
 
 #[async_trait]
 impl JobQueue for RedisQueue {
@@ -53,8 +53,8 @@ impl JobQueue for RedisQueue {
         let add = |command: &mut redis::Cmd| {
             command.arg(consumer).arg(limit.min(MOST)).arg(step);
         };
-        let (now, taken): (u64, Vec<Value>) = self.invoke(&lua::CLAIM, task, add).await?;
-        wire::claimed(now, taken)
+        let (now, taken): (u64, wire::Taken) = self.invoke(&lua::CLAIM, task, add).await?;
+        Ok(wire::claimed(now, taken))
     }
 
     async fn wait(&self, task: &str, up_to: Duration) -> Result<(), QueueError> {
@@ -81,7 +81,7 @@ impl JobQueue for RedisQueue {
         let add = |command: &mut redis::Cmd| {
             command.arg(consumer).arg(lease).arg(limit.min(MOST));
         };
-        let (now, taken, gone): (u64, Vec<Value>, u64) = self.invoke(&lua::RECLAIM, task, add).await?;
+        let (now, taken, gone): (u64, wire::Taken, u64) = self.invoke(&lua::RECLAIM, task, add).await?;
         if gone > 0 {
             tracing::error!(
                 task,
@@ -89,7 +89,7 @@ impl JobQueue for RedisQueue {
                 "entries that a consumer held were deleted from Redis by somebody else"
             );
         }
-        wire::claimed(now, taken)
+        Ok(wire::claimed(now, taken))
     }
 
     async fn renew(&self, task: &str, consumer: &str, tickets: &[Ticket]) -> Result<Vec<bool>, QueueError> {
@@ -119,8 +119,7 @@ impl JobQueue for RedisQueue {
         let add = |command: &mut redis::Cmd| {
             command.arg(consumer);
             for (retry, failures) in retries.iter().zip(&failures) {
-                let Ticket { job_id, lane, flow, place, .. } = &retry.ticket;
-                command.arg(flow).arg(place).arg(job_id).arg(lane);
+                command.arg(&retry.ticket.flow).arg(&retry.ticket.place);
                 command.arg(to_millis(retry.delay)).arg(u8::from(retry.charged)).arg(failures);
             }
         };
@@ -170,17 +169,12 @@ impl JobQueue for RedisQueue {
 
 impl RedisQueue {
     async fn enqueue_group(&self, task: &str, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, QueueError> {
-        let mut entries = Vec::with_capacity(jobs.len());
-        for job in &jobs {
-            entries.push(wire::to_json(&job.entry)?);
-        }
+        let jobs = wire::HandIns::new(&jobs)?;
         let config = &self.0.config;
         let add = |command: &mut redis::Cmd| {
             command.arg(config.max_depth).arg(config.max_bytes).arg(config.tenant_max_percent);
             command.arg(to_millis(config.idempotency_ttl));
-            for (job, json) in jobs.iter().zip(&entries) {
-                wire::add_job(command, job, json);
-            }
+            jobs.add(command);
         };
         let (answers, depths): (Vec<Vec<Value>>, Vec<(String, i64)>) = self.invoke(&lua::ENQUEUE, task, add).await?;
         let depths = wire::depths(depths);
@@ -189,19 +183,17 @@ impl RedisQueue {
     }
 
     async fn settle_group(&self, task: &str, settlements: Vec<Settlement>) -> Result<Vec<Settled>, QueueError> {
-        let mut failures = Vec::with_capacity(settlements.len());
-        for settlement in &settlements {
-            failures.push(wire::to_json(&settlement.failures)?);
-        }
         let config = &self.0.config;
+        let settlements = settlements.iter().map(wire::Ending::new).collect::<Result<Vec<_>, _>>()?;
         let add = |command: &mut redis::Cmd| {
             command.arg(to_millis(config.result_ttl)).arg(config.history).arg(to_millis(AWAITED_TTL));
             command.arg(to_millis(config.dead_ttl)).arg(config.dead_max);
-            for (settlement, failures) in settlements.iter().zip(&failures) {
-                wire::add_settlement(command, settlement, failures);
+            for settlement in &settlements {
+                settlement.add(command);
             }
         };
-        let (firsts, depths): (Vec<u8>, Vec<(String, i64)>) = self.invoke(&lua::SETTLE, task, add).await?;
+        let call = self.invoke(&lua::SETTLE, task, add);
+        let (firsts, depths): (Vec<u8>, Vec<(String, i64)>) = call.await?;
         let depths = wire::depths(depths);
         self.saw_depth(task, &depths);
         Ok(firsts.into_iter().map(|first| Settled { first: first == 1, depths: depths.clone() }).collect())

@@ -2,8 +2,7 @@
 
 use std::sync::LazyLock;
 
-use redis::aio::ConnectionLike;
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use redis::{Arg, Cmd, ErrorKind, RedisError, ServerErrorKind};
 
 /// One script with the prelude before it.
 #[derive(Debug)]
@@ -65,16 +64,28 @@ impl Script {
     }
 
     /// A call of the script on a task's keys.
+    ///
+    /// Two keys are named, and neither is ever there. While a cluster moves a slot, a command whose keys are missing is
+    /// sent on to the slot's new place, where a script would find some of the task's keys and not others; one of two
+    /// missing keys is refused there (TRYAGAIN) until the move is over, before it has changed anything.
     pub(super) fn call(&self, base: &str, add: impl FnOnce(&mut Cmd)) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
-        command.arg(self.hash()).arg(1).arg(base);
+        command.arg(self.hash()).arg(2).arg(base).arg(format!("{base}-"));
         add(&mut command);
         command
     }
 
-    /// Teaches Redis the script.
-    pub(super) async fn load(&self, connection: &mut impl ConnectionLike) -> RedisResult<()> {
-        redis::cmd("SCRIPT").arg("LOAD").arg(self.text).query_async(connection).await
+    /// The same call with the script's text, which Redis learns by it. Unlike `SCRIPT LOAD` it goes to the one server
+    /// of a cluster that needs it, whatever state the others are in.
+    pub(super) fn in_full(&self, call: &Cmd) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(self.text);
+        for arg in call.args_iter().skip(2) {
+            if let Arg::Simple(bytes) = arg {
+                command.arg(bytes);
+            }
+        }
+        command
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::to_millis;
 use crate::queue::contract::{Bound, Cancelled, Depths, Enqueued, Full, NewJob, QueueError, Settlement, Stored};
-use crate::queue::job::{AttemptError, Claimed, Entry, Ticket};
+use crate::queue::job::{AttemptError, Claimed, Entry, Outcome, Ticket};
 
 pub(super) fn to_json(value: &impl Serialize) -> Result<Vec<u8>, QueueError> {
     serde_json::to_vec(value).map_err(|error| QueueError::Corrupt(error.to_string()))
@@ -34,26 +34,87 @@ pub(super) fn flow_of(entry: &Entry) -> String {
     }
 }
 
-/// A job as `enqueue.lua` takes it.
-pub(super) fn add_job(command: &mut Cmd, job: &NewJob, json: &[u8]) {
-    let entry = &job.entry;
-    command.arg(&entry.job_id).arg(flow_of(entry)).arg(entry.tenant.as_deref().unwrap_or_default()).arg(&entry.lane);
-    command.arg(json).arg(entry.feature_bytes());
-    match job.left {
-        Some(left) => command.arg(to_millis(left)),
-        None => command.arg(""),
-    };
-    match job.room {
-        Some(room) => command.arg(room),
-        None => command.arg(""),
-    };
-    command.arg(entry.callback.as_deref().unwrap_or_default());
-    match &job.once {
-        Some(once) => {
-            command.arg(&once.key).arg(&once.fingerprint).arg(once.answer.status).arg(&once.answer.body);
+/// What few jobs have, as `enqueue.lua` takes it.
+#[derive(Serialize)]
+struct More<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    print: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<&'a str>,
+}
+
+/// Jobs as `enqueue.lua` takes them: what they share once, made before the command, since that can fail.
+pub(super) struct HandIns<'a> {
+    kinds: Vec<(String, &'a str)>,
+    jobs: Vec<HandIn<'a>>,
+}
+
+struct HandIn<'a> {
+    kind: usize,
+    id: &'a str,
+    meta: String,
+    left: Option<Duration>,
+    body: Vec<u8>,
+    more: Vec<u8>,
+}
+
+impl<'a> HandIns<'a> {
+    pub(super) fn new(jobs: &'a [NewJob]) -> Result<Self, QueueError> {
+        let mut all = Self { kinds: vec![], jobs: Vec::with_capacity(jobs.len()) };
+        for job in jobs {
+            let job = all.hand_in(job)?;
+            all.jobs.push(job);
         }
-        None => {
-            command.arg("").arg("").arg("").arg("");
+        Ok(all)
+    }
+
+    fn hand_in(&mut self, job: &'a NewJob) -> Result<HandIn<'a>, QueueError> {
+        let NewJob { entry, left, room, once } = job;
+        // They stand in one line with others.
+        let texts = [Some(&entry.job_id), Some(&entry.lane), entry.callback.as_ref(), entry.tenant.as_ref()];
+        if texts.into_iter().flatten().any(|text| text.is_empty() || text.contains(char::is_whitespace)) {
+            return Err(corrupt("id, lane, tenant or callback of a job is empty or has white space"));
+        }
+        let (flow, lane) = (flow_of(entry), entry.lane.as_str());
+        let known = self.kinds.iter().position(|kind| kind.0 == flow && kind.1 == lane);
+        let kind = known.unwrap_or_else(|| {
+            self.kinds.push((flow, lane));
+            self.kinds.len() - 1
+        });
+        let body = entry.to_body().map_err(QueueError::Corrupt)?;
+        let callback = entry.callback.as_deref().unwrap_or("-");
+        let meta = format!("{lane} {} {} {callback} 0 ", entry.job_id, body.len());
+        let more = match (room, once) {
+            (None, None) => vec![],
+            (room, once) => to_json(&More {
+                room: *room,
+                key: once.as_ref().map(|once| once.key.as_str()),
+                print: once.as_ref().map(|once| once.fingerprint.as_str()),
+                status: once.as_ref().map(|once| once.answer.status),
+                answer: once.as_ref().map(|once| once.answer.body.as_str()),
+            })?,
+        };
+        Ok(HandIn { kind: kind + 1, id: &entry.job_id, meta, left: *left, body, more })
+    }
+
+    pub(super) fn add(&self, command: &mut Cmd) {
+        command.arg(self.kinds.len());
+        for (flow, lane) in &self.kinds {
+            command.arg(flow).arg(*lane);
+        }
+        for HandIn { kind, id, meta, left, body, more } in &self.jobs {
+            command.arg(*kind).arg(*id).arg(meta);
+            match left {
+                Some(left) => command.arg(to_millis(*left)),
+                None => command.arg("-"),
+            };
+            command.arg(body).arg(more);
         }
     }
 }
@@ -81,12 +142,36 @@ pub(super) fn enqueued(answer: &[Value], depths: &Depths) -> Result<Enqueued, Qu
     })
 }
 
-/// A settlement as `settle.lua` takes it.
-pub(super) fn add_settlement(command: &mut Cmd, settlement: &Settlement, failures: &[u8]) {
-    let Ticket { job_id, lane, flow, place, bytes, callback } = &settlement.ticket;
-    command.arg(flow).arg(place).arg(job_id).arg(lane).arg(bytes).arg(callback.as_deref().unwrap_or_default());
-    command.arg(settlement.outcome.name()).arg(&settlement.result);
-    command.arg(if settlement.awaited { "1" } else { "" }).arg(failures);
+/// A settlement with what few have, made before the command, since that can fail.
+pub(super) struct Ending<'a> {
+    settlement: &'a Settlement,
+    more: Vec<u8>,
+}
+
+impl<'a> Ending<'a> {
+    pub(super) fn new(settlement: &'a Settlement) -> Result<Self, QueueError> {
+        let Settlement { ticket, outcome, awaited, failures, .. } = settlement;
+        let mut more = serde_json::Map::new();
+        if let Some(callback) = &ticket.callback {
+            more.insert("callback".to_owned(), callback.as_str().into());
+        }
+        if *awaited {
+            more.insert("awaited".to_owned(), true.into());
+        }
+        if *outcome == Outcome::Dead {
+            let failures = String::from_utf8_lossy(&to_json(failures)?).into_owned();
+            more.insert("dead".to_owned(), failures.into());
+        }
+        let more = if more.is_empty() { vec![] } else { to_json(&more)? };
+        Ok(Self { settlement, more })
+    }
+
+    /// The settlement as `settle.lua` takes it.
+    pub(super) fn add(&self, command: &mut Cmd) {
+        let Settlement { ticket, result, .. } = self.settlement;
+        command.arg(format!("{} {}", ticket.flow, ticket.lane)).arg(&ticket.place).arg(&ticket.job_id);
+        command.arg(ticket.bytes).arg(result).arg(&self.more);
+    }
 }
 
 /// A consumer and the places of its jobs, as several scripts take them.
@@ -101,39 +186,75 @@ impl Places<'_> {
     }
 }
 
-/// The jobs that `claim.lua` and `reclaim.lua` give.
-pub(super) fn claimed(now: u64, taken: Vec<Value>) -> Result<Vec<Claimed>, QueueError> {
-    taken.into_iter().map(|one| one_claimed(now, one)).collect()
+/// What `claim.lua` and `reclaim.lua` give: for each flow its entries, with how often they were claimed before.
+pub(super) type Taken = Vec<(String, u32, Vec<(String, Vec<Value>)>)>;
+
+/// The jobs of what a claim gave.
+pub(super) fn claimed(now: u64, taken: Taken) -> Vec<Claimed> {
+    let mut jobs = Vec::with_capacity(taken.iter().map(|(_, _, entries)| entries.len()).sum());
+    for (flow, before, entries) in taken {
+        jobs.extend(entries.into_iter().map(|(place, fields)| one_claimed(now, &flow, before, place, &fields)));
+    }
+    jobs
 }
 
-type Raw = (String, String, u32, Vec<Value>);
-
-fn one_claimed(now: u64, value: Value) -> Result<Claimed, QueueError> {
-    let raw = redis::from_redis_value::<Raw>(value);
-    let (flow, place, before, fields) = raw.map_err(|error| QueueError::Corrupt(error.to_string()))?;
-    let fields = Fields(&fields);
-    let entry = match (fields.bytes("job"), fields.bytes("features")) {
-        (Some(json), Some(features)) => Entry::from_parts(json, features),
-        _ => Err("its fields are missing".to_owned()),
+fn one_claimed(now: u64, flow: &str, before: u32, place: String, fields: &[Value]) -> Claimed {
+    let fields = Fields(fields);
+    let meta = fields.bytes("m").and_then(|meta| std::str::from_utf8(meta).ok()).and_then(Meta::parse);
+    let (flow, claims) = (flow.to_owned(), before.saturating_add(1));
+    let (Some(meta), Some(body)) = (meta, fields.bytes("b")) else {
+        let (job_id, lane) = (format!("unreadable-{place}"), String::new());
+        return Claimed {
+            ticket: Ticket { job_id, lane, flow, place, bytes: 0, callback: None },
+            attempt: claims,
+            waited: Duration::ZERO,
+            left: None,
+            failures: vec![],
+            entry: Err("its fields are missing".to_owned()),
+        };
     };
-    let at = fields.number("at").unwrap_or(now);
-    let until = fields.number("until");
-    let starts = fields.number("n").and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
-    Ok(Claimed {
-        attempt: starts.saturating_add(before).saturating_add(1),
-        waited: Duration::from_millis(now.saturating_sub(at)),
-        left: until.map(|until| Duration::from_millis(until.saturating_sub(now))),
-        failures: fields.bytes("errors").and_then(failures).unwrap_or_default(),
+    Claimed {
+        attempt: meta.starts.saturating_add(claims),
+        waited: Duration::from_millis(now.saturating_sub(meta.at)),
+        left: meta.until.map(|until| Duration::from_millis(until.saturating_sub(now))),
+        failures: fields.bytes("e").and_then(failures).unwrap_or_default(),
         ticket: Ticket {
-            job_id: fields.text("id").unwrap_or_else(|| format!("unreadable-{place}")),
-            lane: fields.text("lane").unwrap_or_default(),
-            bytes: fields.number("size").unwrap_or_default(),
-            callback: fields.text("callback").filter(|url| !url.is_empty()),
+            job_id: meta.id.to_owned(),
+            lane: meta.lane.to_owned(),
+            bytes: meta.size,
+            callback: meta.callback.map(str::to_owned),
             flow,
             place,
         },
-        entry,
-    })
+        entry: Entry::from_body(body),
+    }
+}
+
+/// What stands beside a stored job, as `lua/prelude.lua` tells.
+struct Meta<'a> {
+    id: &'a str,
+    lane: &'a str,
+    at: u64,
+    until: Option<u64>,
+    size: u64,
+    starts: u32,
+    callback: Option<&'a str>,
+}
+
+impl<'a> Meta<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let meta = Self {
+            lane: parts.next()?,
+            id: parts.next().filter(|id| !id.is_empty())?,
+            size: parts.next()?.parse().ok()?,
+            callback: parts.next().filter(|url| *url != "-"),
+            starts: parts.next()?.parse().ok()?,
+            at: parts.next()?.parse().ok()?,
+            until: parts.next()?.parse().ok(),
+        };
+        Some(meta)
+    }
 }
 
 pub(super) fn failures(json: &[u8]) -> Option<Vec<AttemptError>> {

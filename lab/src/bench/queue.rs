@@ -1,0 +1,3 @@
+//! The queue beside other people's, in one run.
+
+pub(crate) mod work;
