@@ -4,6 +4,8 @@
 --   callback, awaited, dead (its failures)
 -- Gives {1 where it was the first ...}, depths
 local WIDTH = 6
+-- Lua passes no more than some thousand arguments.
+local MOST = 500
 local ttl, history, awaited_ttl, dead_ttl, dead_max = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
 local firsts, listed, ids = {}, {}, {}
@@ -47,7 +49,11 @@ for a = 6, #ARGV, WIDTH do
   firsts[#firsts + 1] = settle(ARGV[a], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 3]), ARGV[a + 4], more)
 end
 for _, known in pairs(claims) do
-  local acknowledged = call('XACK', known.stream, GROUP, unpack(known.sids))
+  local acknowledged = 0
+  for from = 1, #known.sids, MOST do
+    local to = math.min(from + MOST - 1, #known.sids)
+    acknowledged = acknowledged + call('XACK', known.stream, GROUP, unpack(known.sids, from, to))
+  end
   -- What somebody else put there without a lane was never counted.
   if known.lane ~= '' then
     count('running', known.lane, -acknowledged)
@@ -57,8 +63,8 @@ end
 count('count', 'bytes', -bytes)
 count('count', 'settled', settled)
 if #listed > 0 then
-  for from = 1, #listed, 500 do
-    call('LPUSH', base .. 'results', unpack(listed, from, math.min(from + 499, #listed)))
+  for from = 1, #listed, MOST do
+    call('LPUSH', base .. 'results', unpack(listed, from, math.min(from + MOST - 1, #listed)))
   end
   call('LTRIM', base .. 'results', 0, history - 1)
 end
