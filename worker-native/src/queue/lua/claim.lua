@@ -53,8 +53,10 @@ local function take_returned()
     local owner, claims = held(flow, sid)
     if owner == NOBODY then
       local got = call('XCLAIM', base .. 'flow:' .. flow, GROUP, consumer, 0, sid, 'RETRYCOUNT', claims + 1)
-      -- Counted as running all the time: no counter moves.
-      if got[1] then give(flow, claims, got) end
+      if got[1] then
+        give(flow, claims, got)
+        note(got)
+      end
     end
   end
 end

@@ -7,7 +7,7 @@
 --                  An entry has `m` (META), `b` (the job in JSON, a line feed, its numbers) and, after a retry, `e`.
 --   job:ID         "@FLOW SID" while unsettled (SID is - while it waits for another try), then the result in JSON
 --   META           "LANE ID SIZE CALLBACK STARTS AT UNTIL", - where there is none
---   depth, running by lane: unsettled jobs, and those of them in a group's pending list
+--   depth, running by lane: unsettled jobs, and those of them that a consumer holds
 --   count          bytes, settled, lost, remade, credit:CLASS; tenants, tenant_bytes: unsettled, by tenant
 --   delayed        ids of jobs that wait for another try, by due time, each with a hash later:ID; dead, outbox alike
 --   results        ids, newest first; idem:KEY, events, watched, wake, returned, born
@@ -96,6 +96,11 @@ local function field(fields, name)
     if fields[i] == name then return fields[i + 1] end
   end
   return nil
+end
+
+-- Lane and id of an entry; nothing where somebody else put it there.
+local function lane_of(fields)
+  return string.match(fields and field(fields, 'm') or '', '^(%S+) (%S+)')
 end
 
 -- What becomes visible at a job's end, in the step that took its entry out of the stream.

@@ -11,6 +11,8 @@ local now = now_ms()
 local firsts, listed, ids = {}, {}, {}
 local settled, buried, bytes = 0, 0, 0
 local claims = {}
+-- A job that was handed back is held by nobody; only then that is asked of each.
+local some_returned = call('EXISTS', base .. 'returned') == 1
 
 local function bury(id, flow, fields, failures, result)
   call('HSET', base .. 'dead:' .. id, 'flow', flow, 'failures', failures, 'result', result, 'died', now, unpack(fields))
@@ -23,10 +25,11 @@ local function settle(place, sid, id, size, result, more)
   local known = claims[place]
   if not known then
     local flow, lane = string.match(place, '^(%S+) (%S*)$')
-    known = {flow = flow, lane = lane, stream = base .. 'flow:' .. flow, sids = {}, first = 0}
+    known = {flow = flow, lane = lane, stream = base .. 'flow:' .. flow, sids = {}, first = 0, returned = 0}
     claims[place] = known
   end
   local fields = more.dead and entry_of(known.flow, sid)
+  local returned = some_returned and held(known.flow, sid) == NOBODY
   -- The entry is in the stream exactly as long as its job is unsettled: who deletes it is first, also when the group
   -- was lost or the first result has expired. XDEL comes first because it is allowed when memory is full.
   local first = call('XDEL', known.stream, sid)
@@ -34,6 +37,7 @@ local function settle(place, sid, id, size, result, more)
   if first == 0 then return 0 end
   publish(id, known.flow, size, result, more.awaited and awaited_ttl or ttl, more.callback, now)
   known.first = known.first + 1
+  if returned then known.returned = known.returned + 1 end
   bytes = bytes + size
   if not more.awaited then listed[#listed + 1] = id end
   if fields then bury(id, known.flow, fields, more.dead, result) end
@@ -56,7 +60,7 @@ for _, known in pairs(claims) do
   end
   -- What somebody else put there without a lane was never counted.
   if known.lane ~= '' then
-    count('running', known.lane, -acknowledged)
+    count('running', known.lane, known.returned - acknowledged)
     count('depth', known.lane, -known.first)
   end
 end

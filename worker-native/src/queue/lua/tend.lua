@@ -22,11 +22,12 @@ local function later(a, b)
   return a1 > b1 or (a1 == b1 and tonumber(a2) > tonumber(b2))
 end
 
-local function forget_consumers(stream)
+-- Counts what consumers hold, and forgets those that are gone.
+local function tend_consumers(stream)
   for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, GROUP)) do
-    if field(info, 'pending') == 0 and field(info, 'idle') > 3600000 then
-      call('XGROUP', 'DELCONSUMER', stream, GROUP, field(info, 'name'))
-    end
+    local name, holds = field(info, 'name'), field(info, 'pending')
+    if name ~= NOBODY then pending = pending + holds end
+    if holds == 0 and field(info, 'idle') > 3600000 then call('XGROUP', 'DELCONSUMER', stream, GROUP, name) end
   end
 end
 
@@ -46,9 +47,8 @@ local function tend_flow(flow)
     remade = remade + 1
     groups = call('XINFO', 'GROUPS', stream)
   end
-  forget_consumers(stream)
+  tend_consumers(stream)
   waiting = waiting + length
-  pending = pending + field(groups[1], 'pending')
   local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   if last and later(last[1], field(groups[1], 'last-delivered-id')) then waits(flow, now) end
 end
@@ -88,9 +88,9 @@ local function recount()
       for _, one in ipairs(page) do
         start = '(' .. one[1]
         local lane = lanes[one[1]]
-        if lane then
+        if lane and one[2] ~= NOBODY then
           add(running, lane, 1)
-        else
+        elseif not lane then
           call('XACK', stream, GROUP, one[1])
         end
       end
