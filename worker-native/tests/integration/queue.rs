@@ -165,6 +165,8 @@ stamp!({ redis: crate::queue::rig::OnRedis }, {
         within_a_class_the_first_comes_first,
         an_old_job_goes_before_a_more_urgent_new_one,
         only_the_age_of_who_is_next_counts,
+        also_within_one_claim,
+        a_job_that_is_gone_has_no_age,
         the_oldest_job_of_all_tenants_counts,
         the_lowest_class_gets_its_share_one_by_one,
         the_lowest_class_gets_its_share_in_batches,

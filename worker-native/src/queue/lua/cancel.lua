@@ -24,6 +24,10 @@ else
   local owner = held(flow, sid)
   call('XDEL', stream, sid)
   call('XACK', stream, GROUP, sid)
+  if call('HGET', base .. 'heads', flow) == sid then
+    local head = after(flow, sid)
+    if head then set_head(flow, head) else rests(flow) end
+  end
   if owner and owner ~= NOBODY then
     running = 1
     count('running', lane, -1)

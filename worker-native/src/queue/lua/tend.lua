@@ -15,13 +15,6 @@ end
 local now = now_ms()
 local waiting, pending = 0, 0
 
-local function later(a, b)
-  local a1, a2 = string.match(a, '(%d+)-(%d+)')
-  local b1, b2 = string.match(b, '(%d+)-(%d+)')
-  a1, b1 = tonumber(a1), tonumber(b1)
-  return a1 > b1 or (a1 == b1 and tonumber(a2) > tonumber(b2))
-end
-
 -- Counts what consumers hold, and forgets those that are gone.
 local function tend_consumers(stream)
   for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, GROUP)) do
@@ -37,8 +30,7 @@ local function tend_flow(flow)
   if length == 0 and tenant_of(flow) ~= '' then
     call('DEL', stream)
     call('SREM', base .. 'flows', flow)
-    call('ZREM', base .. 'ring:' .. class_of(flow), flow)
-    call('HDEL', base .. 'heads', flow)
+    rests(flow)
     return
   end
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
@@ -49,8 +41,8 @@ local function tend_flow(flow)
   end
   tend_consumers(stream)
   waiting = waiting + length
-  local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  if last and later(last[1], field(groups[1], 'last-delivered-id')) then waits(flow, now) end
+  local head = after(flow, field(groups[1], 'last-delivered-id'))
+  if head then waits(flow, head) end
 end
 
 local function sum(key)

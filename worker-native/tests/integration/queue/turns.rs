@@ -78,6 +78,36 @@ pub(crate) async fn only_the_age_of_who_is_next_counts<B: Backend>() {
     assert_eq!(claims(&rig, 4, class).await, [Normal, High, Normal, Normal]);
 }
 
+pub(crate) async fn also_within_one_claim<B: Backend>() {
+    use Priority::{High, Normal};
+    for (limit, order) in [(2, &[Normal, High][..]), (10, &[Normal, High, Normal, Normal])] {
+        let rig = Rig::<B>::start(&[("PRIORITY_STEP_MS", "200")]).await;
+        rig.accept(of_class(Normal)).await;
+        passed(Duration::from_millis(250), Instant::now()).await;
+        rig.accept_all([Normal, Normal, High].map(of_class).to_vec()).await;
+        let claimed = rig.claim(TASK, "c1", limit).await.unwrap();
+        assert_eq!(claimed.iter().map(class).collect::<Vec<_>>(), order);
+    }
+}
+
+pub(crate) async fn a_job_that_is_gone_has_no_age<B: Backend>() {
+    use Priority::{High, Normal};
+    let rig = Rig::<B>::start(&[("PRIORITY_STEP_MS", "200")]).await;
+    let old = rig.accept(of_class(Normal)).await;
+    passed(Duration::from_millis(250), Instant::now()).await;
+    rig.accept_all([Normal, High].map(of_class).to_vec()).await;
+    let result = super::rig::result(&old.job_id, Outcome::Cancelled, 1, "");
+    rig.cancel(TASK, &old.job_id, &result).await.unwrap();
+    assert_eq!(claims(&rig, 2, class).await, [High, Normal]);
+    // The last of a line as well: what comes later is new.
+    let old = rig.accept(of_class(Normal)).await;
+    passed(Duration::from_millis(250), Instant::now()).await;
+    let result = super::rig::result(&old.job_id, Outcome::Cancelled, 1, "");
+    rig.cancel(TASK, &old.job_id, &result).await.unwrap();
+    rig.accept_all([Normal, High].map(of_class).to_vec()).await;
+    assert_eq!(claims(&rig, 2, class).await, [High, Normal]);
+}
+
 pub(crate) async fn the_oldest_job_of_all_tenants_counts<B: Backend>() {
     let rig = Rig::<B>::start(&[("PRIORITY_STEP_MS", "200")]).await;
     rig.accept(of_tenant("z-waits-long")).await;
