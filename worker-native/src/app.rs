@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::answering::remote::Waiters;
 use crate::cache::Cache;
 use crate::config::Config;
@@ -40,10 +41,16 @@ pub struct Parts {
     pub ledger: Ledger,
     /// Load and accuracy.
     pub snapshots: Snapshots,
+    /// Who still fits into the queue.
+    pub admission: Admission,
     /// Places for texts and series in the making.
     pub streams: Arc<Semaphore>,
+    /// Places for those who watch a job.
+    pub watchers: Arc<Semaphore>,
     /// Callers that wait for a worker's answer.
     pub waiters: Waiters,
+    /// Calls that go on when their callers have left; a shutdown waits for them.
+    pub calls: TaskTracker,
     /// What goes on behind answers; ends with the process.
     pub background: TaskTracker,
     /// When the process started.
@@ -68,6 +75,8 @@ impl App {
         let snapshots = Snapshots::new(&engine.catalog(), boot);
         let draining = AtomicBool::new(false);
         let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
+        let watchers = Arc::new(Semaphore::new(config.http.watch_max_active));
+        let admission = Admission::new(config.queue.max_wait);
         let (metrics, started) = (engine.metrics().clone(), Instant::now());
         Self(Arc::new(Parts {
             config,
@@ -78,8 +87,11 @@ impl App {
             metrics,
             ledger: Ledger::default(),
             snapshots,
+            admission,
             streams,
+            watchers,
             waiters: Waiters::default(),
+            calls: TaskTracker::new(),
             background: TaskTracker::new(),
             started,
             draining,

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod serve;
 
+pub mod admission;
 pub mod app;
 pub mod cache;
 pub mod config;

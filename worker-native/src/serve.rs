@@ -70,6 +70,10 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     tokio::join!(drain_notice, served);
 
     let limit = app.config.http.drain_timeout.max(Duration::from_secs(1));
+    app.calls.close();
+    if tokio::time::timeout(limit, app.calls.wait()).await.is_err() {
+        tracing::warn!("calls whose callers have left still run at DRAIN_TIMEOUT_MS; nobody gets their answers");
+    }
     if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
         tracing::warn!("jobs still running at DRAIN_TIMEOUT_MS come back after their lease");
     }
