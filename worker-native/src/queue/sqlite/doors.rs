@@ -16,7 +16,7 @@ use super::settle::Verdict;
 use super::{Books, SqliteQueue, dead, look};
 use crate::queue::contract::{
     Begun, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Enqueued, Facts, JobBook, JobQueue, NewJob,
-    Outbox, QueueError, Replays, ResultsFilter, Retry, Settled, Settlement, Stored, Tended,
+    Outbox, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement, Stored, Tended,
 };
 use crate::queue::job::{Claimed, JobState, Ticket};
 
@@ -174,6 +174,23 @@ impl JobBook for SqliteQueue {
         found.sort_by_key(|(finished, _)| Reverse(*finished));
         found.truncate(limit);
         found.into_iter().map(|(_, json)| look::raw(json)).collect()
+    }
+
+    async fn results_page(
+        &self,
+        task: &str,
+        after: Option<&ResultsMark>,
+        limit: usize,
+    ) -> Result<ResultsPage, QueueError> {
+        let finished = |mark: &ResultsMark| mark.listed.first().and_then(|text| text.parse().ok()).unwrap_or(i64::MAX);
+        let before = after.map_or((i64::MAX, i64::MAX), |mark| (finished(mark), super::clock::stored(mark.position)));
+        let (task, kept) = (task.to_owned(), self.kept());
+        let (found, last) = self.read(move |file| look::results_page(file, &task, before, limit, kept)).await?;
+        let next = last.map(|(finished, seq)| ResultsMark {
+            position: super::clock::number(seq),
+            listed: vec![finished.to_string()],
+        });
+        Ok(ResultsPage { results: found.into_iter().map(look::raw).collect::<Result<_, _>>()?, next })
     }
 
     async fn counts(&self, task: &str) -> Result<Counts, QueueError> {

@@ -115,15 +115,44 @@ pub(super) fn results(
         {
             continue;
         }
-        let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let result: Option<(String, i64)> = one(file, sql::LISTED_ONE, [row.get::<_, i64>(0)?], read)?;
-        if let Some((json, ended)) = result
-            && ended > kept.since
+        let result = listed_one(file, row.get(0)?)?.filter(|result| result.ended > kept.since);
+        if let Some(result) = result
+            && filter.outcome.is_none_or(|outcome| outcome.name() == result.outcome)
         {
-            found.push((row.get(1)?, json));
+            found.push((row.get(1)?, result.json));
         }
     }
     Ok(found)
+}
+
+struct Listed {
+    json: String,
+    ended: i64,
+    outcome: String,
+}
+
+fn listed_one(file: &Connection, seq: i64) -> rusqlite::Result<Option<Listed>> {
+    let read = |row: &Row<'_>| Ok(Listed { json: row.get(0)?, ended: row.get(1)?, outcome: row.get(2)? });
+    one(file, sql::LISTED_ONE, [seq], read)
+}
+
+/// A page of a task's results, the latest finished first, from before `(finished, seq)` on; and where the next begins.
+pub(super) fn results_page(
+    file: &Connection,
+    task: &str,
+    before: (i64, i64),
+    limit: usize,
+    kept: Kept,
+) -> rusqlite::Result<(Vec<String>, Option<(i64, i64)>)> {
+    let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
+    let place = |row: &Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(0)?));
+    let places = all(file, sql::LISTED_PAGE, (task, before.0, before.1, limit), place)?;
+    let mut found = Vec::with_capacity(places.len());
+    for (_, seq) in &places {
+        let result = listed_one(file, *seq)?.filter(|result| result.ended > kept.since);
+        found.extend(result.map(|result| result.json));
+    }
+    Ok((found, places.last().copied()))
 }
 
 /// The task's numbers; all zero for a task that the file does not know.
