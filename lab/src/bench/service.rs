@@ -71,7 +71,8 @@ impl Service {
         command.arg("serve").current_dir(dir.path()).stdout(Stdio::null()).stderr(log);
         command.env("API_HOST", "127.0.0.1").env("API_PORT", port.to_string()).env("REDIS_URL", redis.url());
         command.env("ORT_DYLIB_PATH", args.onnxruntime.canonicalize()?).env("MODEL_DIR", models.canonicalize()?);
-        command.envs(settings.iter().copied());
+        // That Redis keeps nothing, which `serve` refuses unless it is meant.
+        command.env("ACCEPT_LOSS", "true").envs(settings.iter().copied());
         let started = Instant::now();
         let mut server = Server::start("infer-router", &mut command)?;
         let ready_after = server.answers(port, READY, started, LIMIT)?;

@@ -75,7 +75,7 @@ impl JobQueue for RedisQueue {
         let mut command = redis::cmd("BLPOP");
         command.arg(self.key(task, "wake")).arg(up_to.as_secs_f64());
         let woken: redis::RedisResult<Value> = command.query_async(&mut connection).await;
-        // Not kept after an error: this connection is not repaired.
+        // Not kept after an error: the command that was given up may still wait on it.
         self.0.link.checked(woken)?;
         *slot = Some(connection);
         Ok(())
