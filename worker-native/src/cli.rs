@@ -1,4 +1,4 @@
-//! The command line: `infer-router serve | load | models`.
+//! The command line: `infer-router serve | load | dlq | models`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Source};
-use crate::{load, models_cli, serve, telemetry};
+use crate::{dlq, load, models_cli, serve, telemetry};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -29,6 +29,8 @@ enum Command {
     Serve(ServeArgs),
     /// Replay real readings from a CSV file to the edge and report what came back.
     Load(Box<load::LoadArgs>),
+    /// Look at jobs that were given up, hand them in again, drop them.
+    Dlq(Box<dlq::DlqArgs>),
     /// Look at model files, make slow ones fast, check the model repository.
     Models(models_cli::ModelsArgs),
 }
@@ -61,6 +63,7 @@ pub async fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Serve(args) => run_serve(args).await,
         Command::Load(args) => load::run(*args).await,
+        Command::Dlq(args) => dlq::run(*args).await,
         Command::Models(args) => models_cli::run(args, model_defaults()).await,
     }
 }
