@@ -21,6 +21,7 @@ mod edge_failures;
 mod edge_routes;
 mod engine;
 mod exports;
+mod jobs;
 mod journey;
 mod metrics;
 mod models_cli;

@@ -20,6 +20,7 @@ impl DeadLetters for RedisQueue {
         let (first, last) = (to_index(skip), to_index(skip.saturating_add(limit - 1)));
         let ids = self.0.link.get().zrevrange(self.key(task, "dead"), first, last).await;
         let ids: Vec<String> = self.0.link.checked(ids)?;
+        // The client takes a pipeline without a command for an error.
         if ids.is_empty() {
             return Ok(vec![]);
         }
