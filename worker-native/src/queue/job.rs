@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use shared::reading::Input;
+pub use shared::reading::Priority;
 
 use crate::engine::Answer;
 use crate::routing::DecisionRecord;
@@ -92,13 +93,6 @@ impl Entry {
         job_id.split_once('.').map(|(task, _)| task)
     }
 
-    pub(super) fn feature_bytes(&self) -> Vec<u8> {
-        match &self.input {
-            Input::Features(features) => features.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Input::Text(_) => vec![],
-        }
-    }
-
     /// The whole job as one run of bytes: JSON, which has no line feed, a line feed, and the numbers.
     pub(super) fn to_body(&self) -> Result<Vec<u8>, String> {
         let mut body = serde_json::to_vec(self).map_err(|error| error.to_string())?;
@@ -126,40 +120,6 @@ impl Entry {
             features.extend(values.iter().map(|bytes| f32::from_le_bytes(*bytes)));
         }
         Ok(entry)
-    }
-}
-
-/// How urgent a job is, among those of its task.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    /// Before the others.
-    High,
-    /// As usual.
-    #[default]
-    Normal,
-    /// When there is time, or after a long wait.
-    Low,
-}
-
-impl Priority {
-    /// All of them, the most urgent first.
-    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
-
-    /// The name on the wire.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::High => "high",
-            Self::Normal => "normal",
-            Self::Low => "low",
-        }
-    }
-
-    /// The class of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
     }
 }
 
@@ -225,6 +185,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Done, Self::Failed, Self::Expired, Self::Dead, Self::Cancelled];
+
+    /// The outcome of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+
     /// The name on the wire.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -326,16 +295,15 @@ mod tests {
             awaited: false,
             input: Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE]),
         };
-        let json = serde_json::to_vec(&entry).unwrap();
-        let back = Entry::from_parts(&json, &entry.feature_bytes()).unwrap();
+        let back = Entry::from_body(&entry.to_body().unwrap()).unwrap();
         assert_eq!(back, entry);
         assert!(matches!(&back.input, Input::Features(features) if features[1].to_bits() == (-0.0f32).to_bits()));
         let text = Entry { input: Input::Text("é \" \n".to_owned()), ..entry };
-        let json = serde_json::to_vec(&text).unwrap();
-        assert_eq!(Entry::from_parts(&json, &text.feature_bytes()).unwrap(), text);
-        let entry = text;
-        assert_eq!(Entry::task_of(&entry.job_id), Some("pump-anomaly"));
-        assert!(Entry::from_parts(&json, &[0; 5]).is_err());
-        assert!(Entry::from_parts(b"{}", &[]).is_err());
+        let body = text.to_body().unwrap();
+        assert_eq!(Entry::from_body(&body).unwrap(), text);
+        assert_eq!(Entry::task_of(&text.job_id), Some("pump-anomaly"));
+        assert!(Entry::from_body(&[body.as_slice(), &[0; 5]].concat()).is_err());
+        assert!(Entry::from_body(b"{}\n").is_err());
+        assert!(Entry::from_body(b"").is_err());
     }
 }
