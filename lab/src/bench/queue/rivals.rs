@@ -5,25 +5,26 @@
 
 use serde_json::json;
 
-use super::theirs::{Run, Theirs};
+use super::theirs::{Rate, Run, Theirs};
 use super::{QueueArgs, Round, cpu_cells, enqueue_rates, in_order, rates, spread, together};
 use crate::bench::report::Section;
 use crate::bench::service::{Persistence, Redis};
-use crate::bench::spread::{Spread, number};
+use crate::bench::spread::number;
 
 /// How their script calls them, their name, and how many times as many jobs a second the project promises.
 const PROMISED: [(&str, &str, f64); 4] =
     [("bullmq", "BullMQ", 5.0), ("arq", "arq", 25.0), ("celery", "Celery", 25.0), ("rq", "RQ", 25.0)];
 
-/// Our rounds of one turn.
+/// Our rounds of one turn, and what their script said between them.
 #[derive(Debug, Default)]
-struct Ours {
+struct Turn {
     together: Vec<Round>,
     in_order: Vec<Round>,
     many: Vec<Round>,
+    theirs: Option<Run>,
 }
 
-impl Ours {
+impl Turn {
     fn add(&mut self, args: &QueueArgs, jobs: u64) -> anyhow::Result<()> {
         for _ in 0..args.setup.or_quick(3, 1) {
             self.together.push(together(&redis(args)?, jobs)?);
@@ -46,36 +47,37 @@ pub(super) fn measure(args: &QueueArgs) -> anyhow::Result<Section> {
     }
     // Code and caches come in from the disk.
     together(&redis(args)?, jobs)?;
-    let (mut turns, mut runs) = (Vec::new(), Vec::new());
+    let mut turns = Vec::new();
     for _ in 0..args.setup.or_quick(5, 1) {
-        let mut ours = Ours::default();
-        ours.add(args, jobs)?;
+        let mut turn = Turn::default();
+        turn.add(args, jobs)?;
         match theirs.as_ref().map(|theirs| theirs.run(jobs)).transpose() {
-            Ok(run) => runs.extend(run),
+            Ok(run) => turn.theirs = run,
             Err(error) => section.note(format!("A turn without rivals: {error:#}.")),
         }
-        ours.add(args, jobs)?;
-        ours.many.push(together(&redis(args)?, many)?);
-        turns.push(ours);
+        turn.add(args, jobs)?;
+        turn.many.push(together(&redis(args)?, many)?);
+        turns.push(turn);
     }
     own_table(&mut section, &turns, jobs, many);
-    if !runs.is_empty() && runs.len() == turns.len() {
-        beside(&mut section, &turns, &runs);
+    let pairs: Vec<(&Turn, &Run)> = turns.iter().filter_map(|turn| Some((turn, turn.theirs.as_ref()?))).collect();
+    if !pairs.is_empty() {
+        beside(&mut section, &pairs);
     }
     section.note(redis(args)?.version()?);
     if let Some(versions) = theirs.as_ref().map(Theirs::versions) {
         section.note(format!("{versions}."));
     }
-    section.keep("theirs", &runs);
+    section.keep("theirs", pairs.iter().map(|(_, run)| run).collect::<Vec<_>>());
     Ok(section)
 }
 
-fn own_table(section: &mut Section, turns: &[Ours], jobs: u64, many: u64) {
-    let all = |of: fn(&Ours) -> &Vec<Round>| turns.iter().flat_map(of).copied().collect::<Vec<Round>>();
+fn own_table(section: &mut Section, turns: &[Turn], jobs: u64, many: u64) {
+    let all = |of: fn(&Turn) -> &Vec<Round>| turns.iter().flat_map(of).copied().collect::<Vec<Round>>();
     let ways = [
-        (format!("{} jobs, in and out at once", number(jobs as f64, 0)), all(|ours| &ours.together)),
-        (format!("{} jobs, all in, then all out", number(jobs as f64, 0)), all(|ours| &ours.in_order)),
-        (format!("{} jobs, in and out at once", number(many as f64, 0)), all(|ours| &ours.many)),
+        (format!("{} jobs, in and out at once", number(jobs as f64, 0)), all(|turn| &turn.together)),
+        (format!("{} jobs, all in, then all out", number(jobs as f64, 0)), all(|turn| &turn.in_order)),
+        (format!("{} jobs, in and out at once", number(many as f64, 0)), all(|turn| &turn.many)),
     ];
     let mut table = Vec::new();
     for (name, rounds) in &ways {
@@ -96,20 +98,28 @@ fn own_table(section: &mut Section, turns: &[Ours], jobs: u64, many: u64) {
     );
 }
 
+/// A turn's median of ours.
+fn rate(rounds: &[Round]) -> f64 {
+    rates(rounds).median()
+}
+
 /// Each turn's median of ours, over theirs.
-fn beside(section: &mut Section, turns: &[Ours], runs: &[Run]) {
-    let median = |of: fn(&Ours) -> &Vec<Round>| spread(turns.iter().map(|ours| rates(of(ours)).median()));
-    let (at_once, in_order) = (median(|ours| &ours.together), median(|ours| &ours.in_order));
+fn beside(section: &mut Section, pairs: &[(&Turn, &Run)]) {
     let mut table = Vec::new();
     for (name, title, promised) in PROMISED {
-        let theirs: Vec<_> = runs.iter().filter_map(|run| run.queues.iter().find(|rate| rate.name == name)).collect();
-        if theirs.len() < turns.len() {
-            section.note(format!("{title} was not measured: it is not installed, or failed."));
+        let of = |run: &Run| run.queues.iter().find(|rate| rate.name == name).cloned();
+        let seen: Vec<(&Turn, Rate)> = pairs.iter().filter_map(|(turn, run)| Some((*turn, of(run)?))).collect();
+        if seen.len() < pairs.len() {
+            let failed = pairs.len() - seen.len();
+            section.note(format!("{title} is not installed, or failed, in {failed} of {} turns.", pairs.len()));
+        }
+        if seen.is_empty() {
             continue;
         }
-        let enqueue = spread(theirs.iter().map(|rate| rate.enqueue));
-        let end_to_end = spread(theirs.iter().map(|rate| rate.end_to_end));
-        let (times, strict) = (at_once.over(&end_to_end), in_order.over(&end_to_end));
+        let enqueue = spread(seen.iter().map(|(_, theirs)| theirs.enqueue));
+        let end_to_end = spread(seen.iter().map(|(_, theirs)| theirs.end_to_end));
+        let times = spread(seen.iter().map(|(turn, theirs)| rate(&turn.together) / theirs.end_to_end));
+        let strict = spread(seen.iter().map(|(turn, theirs)| rate(&turn.in_order) / theirs.end_to_end));
         table.push(vec![title.to_owned(), enqueue.show(0), end_to_end.show(0), times.show(1), strict.show(1)]);
         section.goal(
             format!("end to end at least {promised} times {title}"),
@@ -119,18 +129,20 @@ fn beside(section: &mut Section, turns: &[Ours], runs: &[Run]) {
         section.keep(title, json!({ "times": times, "times_in_order": strict }));
     }
     section.table(
-        format!("The rivals, {} turns, each between rounds of ours; how many times as fast ours was:", turns.len()),
+        format!("The rivals, {} turns, each between rounds of ours; how many times as fast ours was:", pairs.len()),
         &["", "handed in/s", "end to end/s", "ours, at once", "ours, all in, then all out"],
         table,
     );
-    let raw: Spread = spread(runs.iter().filter_map(|run| run.raw_xadd));
-    if raw.len() == turns.len() {
-        let (share, calls) = (at_once.over(&raw).show(3), raw.show(0));
+    let raw: Vec<(&Turn, f64)> = pairs.iter().filter_map(|(turn, run)| Some((*turn, run.raw_xadd?))).collect();
+    if !raw.is_empty() {
+        let calls = spread(raw.iter().map(|(_, calls)| *calls));
+        let share = spread(raw.iter().map(|(turn, calls)| rate(&turn.together) / calls));
         section.note(format!(
-            "Pipelined raw XADD of one reading (redis-benchmark, 16 connections, 16 deep): {calls} a second. A job from \
-             end to end is {share} of that: it is handed in, claimed, settled, counted and its result kept, and an XADD \
-             is the least part of it."
+            "Pipelined raw XADD of one reading (redis-benchmark, 16 connections, 16 deep): {} a second. A job from end \
+             to end runs at {} of that rate: it is handed in, claimed, settled, counted and its result kept.",
+            calls.show(0),
+            share.show(3)
         ));
-        section.keep("raw_xadd", json!({ "per_second": raw, "ours_over_raw": at_once.over(&raw) }));
+        section.keep("raw_xadd", json!({ "per_second": calls, "ours_over_raw": share }));
     }
 }
