@@ -11,7 +11,7 @@ mod values;
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::catalog::{Catalog, CatalogModel, CatalogTask, ModelType};
@@ -81,6 +81,40 @@ pub enum Input {
     Text(String),
 }
 
+/// How urgent a job is, among those of its task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Before the others.
+    High,
+    /// As usual.
+    #[default]
+    Normal,
+    /// When there is time, or after a long wait.
+    Low,
+}
+
+impl Priority {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// The name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    /// The class of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+}
+
 /// A validated body: which task, what was asked of it, and the input for the model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request<'c> {
@@ -102,6 +136,10 @@ pub struct Request<'c> {
     pub deadline_ms: Option<u64>,
     /// The least accuracy the caller can live with, 0..=1.
     pub min_accuracy: Option<f32>,
+    /// How urgent it is as a job.
+    pub priority: Option<Priority>,
+    /// Where a job's result is to be sent; that it is a URL at all is for the native side to say.
+    pub callback_url: Option<String>,
     /// The reading itself.
     pub input: Input,
 }
@@ -109,7 +147,10 @@ pub struct Request<'c> {
 /// Longest deadline taken, in milliseconds: one day.
 pub const MAX_DEADLINE_MS: u64 = 86_400_000;
 
-const FIELDS: [&str; 12] = [
+/// Longest callback URL taken, in bytes.
+pub const MAX_URL_BYTES: usize = 2_048;
+
+const FIELDS: [&str; 14] = [
     "task",
     "sensor_id",
     "timestamp",
@@ -122,6 +163,8 @@ const FIELDS: [&str; 12] = [
     "strict",
     "deadline_ms",
     "min_accuracy",
+    "priority",
+    "callback_url",
 ];
 
 /// Which form the reading came in.
@@ -166,6 +209,12 @@ pub fn parse<'c>(body: &[u8], catalog: &'c Catalog) -> Result<Request<'c>, Rejec
     let min_accuracy = object.read(&mut faults, "min_accuracy", "a number from 0 to 1", |v| {
         json::number(v).ok().filter(|a| (0.0..=1.0).contains(a)).map(to_f32)
     });
+    let priority = object.read(&mut faults, "priority", "one of high, normal, low", |v| {
+        json::string(v).and_then(|name| Priority::from_name(&name))
+    });
+    let callback_url = object.read(&mut faults, "callback_url", "a URL of at most 2048 bytes", |v| {
+        json::string(v).filter(|url| (1..=MAX_URL_BYTES).contains(&url.len())).map(Cow::into_owned)
+    });
     let task_name = object.read(&mut faults, "task", "the name of a task", |v| json::string(v).map(Cow::into_owned));
     let form = read_form(&object, &mut faults);
 
@@ -203,6 +252,8 @@ pub fn parse<'c>(body: &[u8], catalog: &'c Catalog) -> Result<Request<'c>, Rejec
         strict: strict.unwrap_or(false),
         deadline_ms,
         min_accuracy,
+        priority,
+        callback_url,
         input,
     })
 }

@@ -104,7 +104,9 @@ impl Config {
             );
         }
         if role != "all" && !queue.is_shared() {
-            read.fault("ROLE=api and ROLE=worker need REDIS_URL: processes meet in Redis; a queue file is for ROLE=all alone");
+            read.fault(
+                "ROLE=api and ROLE=worker need REDIS_URL: processes meet in Redis; a queue file is for ROLE=all alone",
+            );
         }
         if cache.backend == crate::cache::CacheBackend::Redis && !queue.is_shared() {
             read.fault("CACHE_BACKEND=redis needs REDIS_URL");

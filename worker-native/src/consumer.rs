@@ -104,6 +104,7 @@ impl Consumer {
     }
 
     fn report(&self, tended: Tended) {
+        self.app.metrics.lost(&self.task, tended.lost);
         if tended.lost > 0 {
             tracing::error!(
                 task = %self.task, jobs = tended.lost,

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod serve;
 
+pub mod admission;
 pub mod app;
 pub mod cache;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod onnx;
 pub mod queue;
 pub mod webhook;
 
+pub mod doctor;
 pub mod load;
 pub mod models_cli;
 

@@ -228,7 +228,9 @@ fn entry(app: &App, asked: &Asked<'_>, deadline: Instant) -> Entry {
 
 fn unreachable_workers(error: QueueError) -> PoolError {
     tracing::debug!(%error, "a reading cannot be handed to a worker");
-    PoolError::Unavailable("this process runs no models (ROLE=api), and the queue to those that do cannot be used".to_owned())
+    PoolError::Unavailable(
+        "this process runs no models (ROLE=api), and the queue to those that do cannot be used".to_owned(),
+    )
 }
 
 /// What a result says.

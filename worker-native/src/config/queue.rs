@@ -56,6 +56,8 @@ pub struct QueueConfig {
     pub concurrency: u32,
     /// How long a Redis command may take before the caller is told 503.
     pub command_timeout: Duration,
+    /// Start also with a Redis that would lose jobs.
+    pub accept_loss: bool,
 }
 
 /// What a commit to a file of ours waits for.
@@ -214,5 +216,10 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
             10..=60_000,
             "how long a Redis command may take before the caller is told 503",
         )),
+        accept_loss: read.flag(
+            "ACCEPT_LOSS",
+            false,
+            "true starts also with a Redis that would lose jobs (it evicts, keeps nothing, is a replica); see doctor",
+        ),
     }
 }

@@ -85,6 +85,9 @@ impl Consumer {
             return;
         };
         self.app.snapshots.set_depths(&entry.task, &settled.depths);
+        if settled.first {
+            self.app.metrics.settled(&self.task, outcome.name());
+        }
         let error = record.error.as_deref().unwrap_or_default();
         tracing::info!(
             request_id = %entry.request_id, job_id = %entry.job_id, task = %entry.task, model = %entry.model,
@@ -144,6 +147,9 @@ impl Consumer {
             let delay = self.pause_after(failures.len());
             queue.retry(&self.task, &self.name, vec![Retry { ticket, delay, charged, failures }]).await
         };
+        if charged && put_aside.as_ref().is_ok_and(|was_ours| was_ours.contains(&true)) {
+            self.app.metrics.retried(&self.task);
+        }
         let error = put_aside.err().map(|error| error.to_string());
         tracing::warn!(
             request_id = %entry.request_id, job_id = %entry.job_id, attempt = job.attempt, charged, reason, error,
@@ -169,7 +175,11 @@ impl Consumer {
         let failures = vec![AttemptError { attempt: job.attempt, at: now_ms(), error: fault.to_owned() }];
         let ticket = job.ticket.clone();
         let settlement = Settlement { ticket, outcome, result: record.to_string(), awaited: false, failures };
-        let stored = self.store(settlement).await.is_some();
+        let stored = self.store(settlement).await;
+        if stored.as_ref().is_some_and(|settled| settled.first) {
+            self.app.metrics.settled(&self.task, outcome.name());
+        }
+        let stored = stored.is_some();
         tracing::error!(task = %self.task, job_id, fault, stored, "an unreadable queue entry was set aside as dead");
     }
 

@@ -20,17 +20,31 @@ pub struct ApiError {
     pub(super) faults: Vec<Fault>,
     /// For the log only.
     pub(super) cause: Option<String>,
+    /// Seconds after which a try is worth it, where that is known better than by the code alone.
+    pub(super) retry_after: Option<u32>,
 }
 
 impl ApiError {
     /// A failure that the caller can read whole.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), faults: vec![], cause: None }
+        Self { code, detail: detail.into(), faults: vec![], cause: None, retry_after: None }
     }
 
     /// A failure whose cause is for the log only.
     pub fn caused(code: ErrorCode, detail: impl Into<String>, cause: &dyn std::fmt::Display) -> Self {
         Self { cause: Some(cause.to_string()), ..Self::new(code, detail) }
+    }
+
+    /// Of one field.
+    pub(super) fn of_field(pointer: &str, kind: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let fault = Fault::new(pointer, kind, detail.clone());
+        Self { faults: vec![fault], ..Self::new(ErrorCode::InvalidReading, detail) }
+    }
+
+    /// Seconds after which a try is worth it; none leaves that to the code.
+    pub(super) fn retry_after(self, seconds: Option<u32>) -> Self {
+        Self { retry_after: seconds, ..self }
     }
 }
 
@@ -45,7 +59,7 @@ impl IntoResponse for ApiError {
 
 impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
-        Self { code: rejection.code, detail: rejection.detail, faults: rejection.faults, cause: None }
+        Self { faults: rejection.faults, ..Self::new(rejection.code, rejection.detail) }
     }
 }
 

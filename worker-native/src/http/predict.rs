@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures_util::{StreamExt, stream};
@@ -18,6 +18,7 @@ use shared::reading::{Fault, Request};
 
 use super::body;
 use super::error::ApiError;
+use super::idempotency::{self, Repeatable};
 use super::rim::{Applied, RequestId};
 use crate::answering::{self, Asked, Given};
 use crate::app::App;
@@ -113,29 +114,58 @@ impl Done {
 pub(super) async fn predict(
     State(app): State<App>,
     Extension(RequestId(request_id)): Extension<RequestId>,
-    RawQuery(query): RawQuery,
+    method: Method,
+    uri: Uri,
     map: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let wanted = Wanted::read(query.as_deref())?;
+    let wanted = Wanted::read(uri.query())?;
     let bytes = body::read(&app.config.http, &map, body).await?;
-    predict_reading(&app, &bytes, &wanted, &map, &request_id).await
+    let tenant = idempotency::tenant(&map)?;
+    let once = Repeatable::read(&map, (&method, &uri), tenant.as_deref(), &bytes)?;
+    predict_reading(Reading { app, bytes, wanted, map, request_id }, once).await
+}
+
+/// A reading to answer now, and who sent it.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) app: App,
+    pub(super) bytes: Vec<u8>,
+    pub(super) wanted: Wanted,
+    pub(super) map: HeaderMap,
+    pub(super) request_id: String,
 }
 
 /// Answers one reading as `/predict` does; also for `/v1/infer`, whose readings end here.
-pub(super) async fn predict_reading(
-    app: &App,
-    bytes: &[u8],
-    wanted: &Wanted,
-    map: &HeaderMap,
-    request_id: &str,
-) -> Result<Response, ApiError> {
-    let index = app.engine.index();
-    let request = wanted.parse(bytes, &index.catalog)?;
-    let done = run(app, &index, &request, map, request_id).await?;
-    let mut response = Json(done.prediction(&request, request_id)).into_response();
-    response.extensions_mut().insert(done.applied(&request.task.schema.name));
-    Ok(response)
+pub(super) async fn predict_reading(reading: Reading, once: Option<Repeatable>) -> Result<Response, ApiError> {
+    let Some(once) = once else {
+        let (body, applied) = reading.answer().await?;
+        let mut response = idempotency::json(StatusCode::OK, body);
+        response.extensions_mut().insert(applied);
+        return Ok(response);
+    };
+    let (app, index) = (reading.app.clone(), reading.app.engine.index());
+    let request = reading.wanted.parse(&reading.bytes, &index.catalog)?;
+    let (task, longest) = (&request.task.schema.name, longest_wait(&app, &request));
+    idempotency::make_once(&app, task, once, longest, async move { reading.answer().await }).await
+}
+
+impl Reading {
+    /// The answer's JSON, and what was done for it.
+    async fn answer(&self) -> Result<(String, Applied), ApiError> {
+        let Self { app, request_id, .. } = self;
+        let index = app.engine.index();
+        let request = self.wanted.parse(&self.bytes, &index.catalog)?;
+        let done = run(app, &index, &request, &self.map, request_id).await?;
+        let body = super::sse::json(&done.prediction(&request, request_id));
+        Ok((body, done.applied(&request.task.schema.name)))
+    }
+}
+
+/// How long a caller waits for a model.
+fn longest_wait(app: &App, request: &Request<'_>) -> Duration {
+    let longest = app.config.http.predict_timeout;
+    request.deadline_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest))
 }
 
 pub(super) async fn proba(
@@ -178,11 +208,14 @@ pub(super) async fn run(
     request_id: &str,
 ) -> Result<Done, ApiError> {
     let started = Instant::now();
+    if request.callback_url.is_some() {
+        let detail = "a callback is for a job: hand the reading in with POST /v1/jobs";
+        return Err(ApiError::of_field("#/callback_url", "unexpected", detail));
+    }
     let advice = Advice::from_headers(map);
     let routed = choose(index, &app.snapshots, &app.config.routing.policy, (request, request_id), &advice)?;
     let task = request.task.schema.name.as_str();
-    let longest = app.config.http.predict_timeout;
-    let wait = request.deadline_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest));
+    let wait = longest_wait(app, request);
     let counted = app.snapshots.begin_synchronous(task, &routed.lane);
     let asked = Asked {
         version: &routed.version,

@@ -66,7 +66,7 @@ pub(super) fn write_problem(response: &mut Response, error: &ApiError, path: &st
     let map = response.headers_mut();
     map.remove(axum::http::header::CONTENT_LENGTH);
     map.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    if let Some(seconds) = error.code.retry_after_s() {
+    if let Some(seconds) = error.retry_after.or(error.code.retry_after_s()) {
         map.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
 }

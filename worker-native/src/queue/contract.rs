@@ -262,6 +262,26 @@ pub struct ResultsFilter {
     pub sensor_id: Option<String>,
     /// Finished at or after this, in Unix milliseconds.
     pub since: Option<u64>,
+    /// With this outcome only.
+    pub outcome: Option<Outcome>,
+}
+
+/// Where a listing of all of a task's results goes on; its inside is the backend's.
+#[derive(Debug, Clone, Default)]
+pub struct ResultsMark {
+    /// Its place in the listing.
+    pub(super) position: u64,
+    /// What was listed last there.
+    pub(super) listed: Vec<String>,
+}
+
+/// A part of a task's results.
+#[derive(Debug, Default)]
+pub struct ResultsPage {
+    /// The latest settled first; fewer than asked for where some have expired.
+    pub results: Vec<Box<RawValue>>,
+    /// Where the next page begins; none after the last one.
+    pub next: Option<ResultsMark>,
 }
 
 /// A job changed its state: whoever watches it reads it again.
@@ -284,6 +304,15 @@ pub trait JobBook: Send + Sync {
 
     /// The newest results of some tasks, newest first.
     async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError>;
+
+    /// All results of a task, page by page: the latest settled first, from `after` on. Each is listed once, and what
+    /// comes while the listing goes on is not.
+    async fn results_page(
+        &self,
+        task: &str,
+        after: Option<&ResultsMark>,
+        limit: usize,
+    ) -> Result<ResultsPage, QueueError>;
 
     /// The task's numbers.
     async fn counts(&self, task: &str) -> Result<Counts, QueueError>;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use shared::reading::Input;
+pub use shared::reading::Priority;
 
 use crate::engine::Answer;
 use crate::routing::DecisionRecord;
@@ -122,40 +123,6 @@ impl Entry {
     }
 }
 
-/// How urgent a job is, among those of its task.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    /// Before the others.
-    High,
-    /// As usual.
-    #[default]
-    Normal,
-    /// When there is time, or after a long wait.
-    Low,
-}
-
-impl Priority {
-    /// All of them, the most urgent first.
-    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
-
-    /// The name on the wire.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::High => "high",
-            Self::Normal => "normal",
-            Self::Low => "low",
-        }
-    }
-
-    /// The class of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
-    }
-}
-
 /// One try of a job that came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptError {
@@ -218,6 +185,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Done, Self::Failed, Self::Expired, Self::Dead, Self::Cancelled];
+
+    /// The outcome of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+
     /// The name on the wire.
     #[must_use]
     pub const fn name(self) -> &'static str {

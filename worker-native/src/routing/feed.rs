@@ -4,6 +4,7 @@
 //! (`accuracy`, by model) and service times (`service`, by tier).
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use shared::catalog::CatalogTask;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +57,9 @@ pub async fn refresh(app: &App) -> Result<(), QueueError> {
 /// [`QueueError`].
 pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueError> {
     let name = &task.schema.name;
-    app.snapshots.set_depths(name, &app.queue.counts(name).await?.depths);
+    let counts = app.queue.counts(name).await?;
+    app.snapshots.set_depths(name, &counts.depths);
+    app.admission.saw(name, &counts, Instant::now());
     share_rollouts(app, name).await?;
     let pinned: BTreeMap<String, String> = app.queue.facts(name, ACCURACY).await?.into_iter().collect();
     let service: BTreeMap<String, String> = app.queue.facts(name, SERVICE).await?.into_iter().collect();

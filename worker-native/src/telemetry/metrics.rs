@@ -7,6 +7,7 @@
 
 mod families;
 mod model;
+mod queue;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use prometheus_client::registry::Registry;
 use shared::policy::Reason;
 
 pub use model::ModelMetrics;
+pub use queue::{QueueState, TierState};
 
 use super::process::{self, Usage};
 use crate::cache::CacheStats;
@@ -74,6 +76,8 @@ pub struct Observed {
     pub uptime: Duration,
     /// The backlog of each task and tier.
     pub queue: Vec<QueueDepth>,
+    /// The queue of each task.
+    pub queues: Vec<QueueState>,
     /// Every loaded model version.
     pub loaded: Vec<LoadedVersion>,
     /// What the cache did and holds.
@@ -225,6 +229,26 @@ impl Metrics {
         self.0.families.webhook_tries.get_or_create(&labels).inc();
     }
 
+    /// A job was handed in to a task of the catalog; `result` says what became of that.
+    pub fn hand_in(&self, task: &str, result: &'static str) {
+        self.0.families.queue.hand_in(task, result);
+    }
+
+    /// A job got its result, one of [`crate::queue::Outcome`].
+    pub fn settled(&self, task: &str, outcome: &'static str) {
+        self.0.families.queue.settled(task, outcome);
+    }
+
+    /// A job was put aside for another try.
+    pub fn retried(&self, task: &str) {
+        self.0.families.queue.retried(task);
+    }
+
+    /// So many jobs were found to be gone; told as zero, the series begins.
+    pub fn lost(&self, task: &str, jobs: u64) {
+        self.0.families.queue.lost(task, jobs);
+    }
+
     /// A model produced so many tokens.
     pub fn tokens(&self, count: u64) {
         self.0.families.tokens.inc_by(count);
@@ -247,6 +271,7 @@ impl Metrics {
             let labels = TierLabels { task: depth.task.clone(), tier: depth.tier.clone() };
             families.queue_depth.get_or_create(&labels).set(depth.jobs);
         }
+        families.queue.set(&observed.queues);
         families.loaded.clear();
         for version in &observed.loaded {
             let (task, model) = (version.task.clone(), version.model.clone());

@@ -215,7 +215,8 @@ async fn a_run_that_hangs_is_interrupted_and_the_pool_serves_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_hangs_ends_and_the_jobs_behind_it_are_done() {
-    let (_redis, _models, native, caller) = rig("regression", &[("MODEL_MAX_RUN_MS", "300"), ("MAX_ATTEMPTS", "2"), ("RETRY_BASE_MS", "1")]).await;
+    let (_redis, _models, native, caller) =
+        rig("regression", &[("MODEL_MAX_RUN_MS", "300"), ("MAX_ATTEMPTS", "2"), ("RETRY_BASE_MS", "1")]).await;
     let (status, hanging) = caller.post("/data", &turns(1e12)).await;
     assert_eq!(status, 202, "{hanging}");
     let (_, next) = caller.post("/data", &turns(2.0)).await;

@@ -118,7 +118,8 @@ pub(crate) async fn enqueue(queue: &Arc<dyn Queue>, jobs: u64) -> anyhow::Result
             if from >= jobs {
                 return anyhow::Ok(());
             }
-            let bulk = (from..jobs.min(from + BULK)).map(|i| NewJob { entry: entry(i), left: None, room: None, once: None });
+            let bulk =
+                (from..jobs.min(from + BULK)).map(|i| NewJob { entry: entry(i), left: None, room: None, once: None });
             queue.enqueue(TASK, bulk.collect()).await?;
         }
     };

@@ -186,12 +186,12 @@ impl Query {
                 other if allowed.contains(&other) => {}
                 _ => {
                     let tls_names = if tls { "ssl_ca_certs, ssl_certfile, ssl_keyfile" } else { "" };
-                    let known = [&allowed.join(", "), tls_names]
-                        .iter()
-                        .filter(|names| !names.is_empty())
-                        .fold(String::new(), |all, names| {
+                    let known = [&allowed.join(", "), tls_names].iter().filter(|names| !names.is_empty()).fold(
+                        String::new(),
+                        |all, names| {
                             if all.is_empty() { (*names).to_string() } else { format!("{all}, {names}") }
-                        });
+                        },
+                    );
                     let known = if known.is_empty() { "nothing".to_owned() } else { known };
                     return Err(fault(format!("has an unknown name after `?` (known here: {known})")));
                 }

@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 
 use super::scripts as lua;
 use super::{RedisQueue, wire};
-use crate::queue::contract::{Change, Counts, JobBook, QueueError, ResultsFilter};
+use crate::queue::contract::{Change, Counts, JobBook, QueueError, ResultsFilter, ResultsMark, ResultsPage};
 use crate::queue::job::JobState;
 
 #[async_trait]
@@ -43,6 +43,15 @@ impl JobBook for RedisQueue {
 
     async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError> {
         self.newest_results(tasks, filter).await
+    }
+
+    async fn results_page(
+        &self,
+        task: &str,
+        after: Option<&ResultsMark>,
+        limit: usize,
+    ) -> Result<ResultsPage, QueueError> {
+        self.page_of_results(task, after, limit).await
     }
 
     async fn counts(&self, task: &str) -> Result<Counts, QueueError> {

@@ -1,7 +1,7 @@
-//! The newest results of some tasks: ids in the order of settlement, each with its result as long as that is kept.
+//! Results of tasks: ids in the order of settlement, each with its result as long as that is kept.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use redis::AsyncCommands;
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::RedisQueue;
 use super::book::raw;
-use crate::queue::contract::{QueueError, ResultsFilter};
+use crate::queue::contract::{QueueError, ResultsFilter, ResultsMark, ResultsPage};
 
 /// How many results one round trip reads while it filters.
 const PAGE: usize = 500;
@@ -25,6 +25,16 @@ struct Peek<'a> {
     finished_at: u64,
     #[serde(borrow, default)]
     sensor_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    outcome: Cow<'a, str>,
+}
+
+impl Peek<'_> {
+    fn is_wanted(&self, filter: &ResultsFilter) -> bool {
+        filter.since.is_none_or(|since| self.finished_at >= since)
+            && (filter.sensor_id.is_none() || filter.sensor_id.as_deref() == self.sensor_id.as_deref())
+            && filter.outcome.is_none_or(|outcome| outcome.name() == self.outcome)
+    }
 }
 
 impl RedisQueue {
@@ -44,7 +54,7 @@ impl RedisQueue {
     }
 
     async fn results_of(&self, task: &str, filter: &ResultsFilter) -> Result<Vec<(u64, Box<RawValue>)>, QueueError> {
-        let whole = filter.sensor_id.is_some() || filter.since.is_some();
+        let whole = filter.sensor_id.is_some() || filter.since.is_some() || filter.outcome.is_some();
         let page = if whole { PAGE } else { filter.limit.clamp(1, PAGE) };
         let mut found = Vec::new();
         // New results move the older ones down while this pages: what was seen is not shown twice.
@@ -57,9 +67,7 @@ impl RedisQueue {
                 if filter.since.is_some_and(|since| peek.finished_at.saturating_add(DISORDER_MS) < since) {
                     return Ok(found);
                 }
-                let wanted = filter.since.is_none_or(|since| peek.finished_at >= since)
-                    && (filter.sensor_id.is_none() || filter.sensor_id.as_deref() == peek.sensor_id.as_deref());
-                if wanted && seen.insert(peek.job_id.clone().into_owned()) {
+                if peek.is_wanted(filter) && seen.insert(peek.job_id.clone().into_owned()) {
                     found.push((peek.finished_at, raw(text.clone())?));
                 }
                 if found.len() >= filter.limit {
@@ -73,21 +81,62 @@ impl RedisQueue {
         }
     }
 
+    /// One page of a listing of all results.
+    ///
+    /// New results move the older ones down, so a page begins with what was listed last: all before that came later, or
+    /// was told already.
+    pub(super) async fn page_of_results(
+        &self,
+        task: &str,
+        after: Option<&ResultsMark>,
+        limit: usize,
+    ) -> Result<ResultsPage, QueueError> {
+        let mut start = after.map_or(0, |mark| usize::try_from(mark.position).unwrap_or(usize::MAX));
+        let listed: HashSet<&str> = after.into_iter().flat_map(|mark| &mark.listed).map(String::as_str).collect();
+        let mut is_past = listed.is_empty();
+        loop {
+            let mut ids = self.listed_ids(task, start, limit.max(1)).await?;
+            if ids.is_empty() {
+                return Ok(ResultsPage::default());
+            }
+            start += ids.len();
+            if let Some(last) = ids.iter().rposition(|id| listed.contains(id.as_str())) {
+                is_past = true;
+                ids.drain(..=last);
+            }
+            if !is_past || ids.is_empty() {
+                continue;
+            }
+            let texts = self.stored_results(task, &ids).await?;
+            let results: Result<Vec<_>, _> = texts.into_iter().map(raw).collect();
+            // The next page begins with the last of this one.
+            let next = ResultsMark { position: (start - 1) as u64, listed: ids };
+            return Ok(ResultsPage { results: results?, next: Some(next) });
+        }
+    }
+
     /// How many ids are listed from `start` on, and those of their results that are still kept.
     async fn page(&self, task: &str, start: usize, page: usize) -> Result<(usize, Vec<String>), QueueError> {
-        let range =
-            self.0.link.get().lrange(self.key(task, "results"), to_index(start), to_index(start + page - 1)).await;
-        let ids: Vec<String> = self.0.link.checked(range)?;
+        let ids = self.listed_ids(task, start, page).await?;
+        Ok((ids.len(), self.stored_results(task, &ids).await?))
+    }
+
+    async fn listed_ids(&self, task: &str, start: usize, count: usize) -> Result<Vec<String>, QueueError> {
+        let last = start.saturating_add(count - 1);
+        self.0.link.checked(self.0.link.get().lrange(self.key(task, "results"), to_index(start), to_index(last)).await)
+    }
+
+    async fn stored_results(&self, task: &str, ids: &[String]) -> Result<Vec<String>, QueueError> {
         if ids.is_empty() {
-            return Ok((0, vec![]));
+            return Ok(vec![]);
         }
         let mut command = redis::cmd("MGET");
-        for id in &ids {
+        for id in ids {
             command.arg(self.key(task, &format!("job:{id}")));
         }
         let texts: Vec<Option<String>> = self.run(&command).await?;
         // A job that has just been handed in again has no result.
-        Ok((ids.len(), texts.into_iter().flatten().filter(|text| text.starts_with('{')).collect()))
+        Ok(texts.into_iter().flatten().filter(|text| text.starts_with('{')).collect())
     }
 }
 

@@ -26,7 +26,11 @@ impl Native {
             .env("API_HOST", "127.0.0.1")
             .env("MODEL_DIR", "models");
         // One session each: debug builds on small machines start quicker.
-        command.env("MODEL_SESSIONS", "1").env("LOG_LEVEL", "info").env("DRAIN_DELAY_MS", "0").envs(settings.iter().copied());
+        command
+            .env("MODEL_SESSIONS", "1")
+            .env("LOG_LEVEL", "info")
+            .env("DRAIN_DELAY_MS", "0")
+            .envs(settings.iter().copied());
         let mut process = Process::start(&mut command);
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(process.0.stderr.take().unwrap()).lines();

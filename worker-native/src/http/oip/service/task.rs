@@ -71,6 +71,8 @@ impl Routed {
             strict: false,
             deadline_ms: None,
             min_accuracy: None,
+            priority: None,
+            callback_url: None,
             input,
         };
         let id = uuid::Uuid::now_v7().simple().to_string();
