@@ -20,7 +20,8 @@ use crate::clock::now_ms;
 use crate::config::QueueConfig;
 use crate::queue::contract::{
     Begun, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Depths, Enqueued, Facts, JobBook, JobQueue,
-    NewJob, Outbox, Queue, QueueError, Replays, ResultsFilter, Retry, Settled, Settlement, Stored, Tended,
+    NewJob, Outbox, Queue, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement,
+    Stored, Tended,
 };
 use crate::queue::job::{Claimed, JobState, Ticket};
 
@@ -260,6 +261,15 @@ impl JobBook for SpoolingQueue {
 
     async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError> {
         self.queue().results(tasks, filter).await
+    }
+
+    async fn results_page(
+        &self,
+        task: &str,
+        after: Option<&ResultsMark>,
+        limit: usize,
+    ) -> Result<ResultsPage, QueueError> {
+        self.queue().results_page(task, after, limit).await
     }
 
     async fn counts(&self, task: &str) -> Result<Counts, QueueError> {

@@ -16,7 +16,7 @@ use super::settle::Verdict;
 use super::{Books, SqliteQueue, dead, look};
 use crate::queue::contract::{
     Begun, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Enqueued, Facts, JobBook, JobQueue, NewJob,
-    Outbox, QueueError, Replays, ResultsFilter, Retry, Settled, Settlement, Stored, Tended,
+    Outbox, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement, Stored, Tended,
 };
 use crate::queue::job::{Claimed, JobState, Ticket};
 
@@ -174,6 +174,25 @@ impl JobBook for SqliteQueue {
         found.sort_by_key(|(finished, _)| Reverse(*finished));
         found.truncate(limit);
         found.into_iter().map(|(_, json)| look::raw(json)).collect()
+    }
+
+    async fn results_page(
+        &self,
+        task: &str,
+        after: Option<&ResultsMark>,
+        limit: usize,
+    ) -> Result<ResultsPage, QueueError> {
+        let start = (i64::MAX, self.0.config.history);
+        let left = |mark: &ResultsMark| mark.listed.first().and_then(|left| left.parse().ok()).unwrap_or(start.1);
+        let (before, left) = after.map_or(start, |mark| (stored(mark.position), left(mark)));
+        let (task, kept, limit) = (task.to_owned(), self.kept(), u32::try_from(limit).unwrap_or(u32::MAX));
+        let page = self.read(move |file| look::page(file, &task, before, left, limit, kept)).await?;
+        let next = page.next.map(|(before, left)| ResultsMark {
+            position: super::clock::number(before),
+            listed: vec![left.to_string()],
+        });
+        let results: Result<Vec<_>, _> = page.results.into_iter().map(look::raw).collect();
+        Ok(ResultsPage { results: results?, next })
     }
 
     async fn counts(&self, task: &str) -> Result<Counts, QueueError> {
