@@ -21,8 +21,8 @@ pub mod onnx;
 pub mod queue;
 pub mod webhook;
 
-pub mod doctor;
 pub mod dlq;
+pub mod doctor;
 pub mod load;
 pub mod models_cli;
 
