@@ -114,6 +114,9 @@ if waiting + call('ZCARD', base .. 'delayed') ~= unsettled or pending ~= sum('ru
   recount()
   lost = lost + math.max(0, unsettled - sum('depth'))
 end
+-- Those that a claim found to be gone, and made.
+remade = remade + number('count', 'found_remade')
+call('HDEL', base .. 'count', 'found_remade')
 count('count', 'lost', lost)
 count('count', 'remade', remade)
 return {born, lost, remade}
