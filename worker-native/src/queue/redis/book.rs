@@ -16,7 +16,7 @@ use crate::queue::job::JobState;
 impl JobBook for RedisQueue {
     async fn job(&self, task: &str, job_id: &str) -> Result<Option<JobState>, QueueError> {
         let add = |command: &mut redis::Cmd| {
-            command.arg(job_id);
+            command.arg(job_id).arg(super::to_millis(self.0.config.result_ttl));
         };
         let known: Vec<Value> = self.invoke(&lua::JOB, task, add).await?;
         let read = |value: &Value| redis::from_redis_value_ref::<Option<String>>(value);
