@@ -1,7 +1,7 @@
 //! What every part of the service works with, built once at start.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio::sync::Semaphore;
@@ -56,6 +56,7 @@ pub struct Parts {
     /// When the process started.
     pub started: Instant,
     draining: AtomicBool,
+    losses: OnceLock<Vec<&'static str>>,
 }
 
 impl std::ops::Deref for App {
@@ -94,6 +95,7 @@ impl App {
             background: TaskTracker::new(),
             started,
             draining,
+            losses: OnceLock::new(),
         }))
     }
 
@@ -101,6 +103,17 @@ impl App {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Checks of the queue's Redis by which it would lose jobs, found only after the start.
+    #[must_use]
+    pub fn losses(&self) -> &[&'static str] {
+        self.losses.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Says which they are; once.
+    pub fn found_losses(&self, checks: Vec<&'static str>) {
+        self.losses.get_or_init(|| checks);
     }
 
     /// Says that the process is on its way out.

@@ -22,7 +22,7 @@ pub use http::HttpConfig;
 pub use log::LogConfig;
 pub use models::ModelsConfig;
 pub use oip::OipConfig;
-pub use queue::QueueConfig;
+pub use queue::{FileSync, QueueConfig};
 pub use routing::RoutingConfig;
 use source::Reader;
 pub use source::{ConfigError, Setting, Source};

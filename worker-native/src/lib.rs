@@ -22,6 +22,7 @@ pub mod queue;
 pub mod webhook;
 
 pub mod dlq;
+pub mod doctor;
 pub mod load;
 pub mod models_cli;
 

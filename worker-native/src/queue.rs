@@ -6,6 +6,7 @@ pub mod contract;
 pub mod job;
 pub(crate) mod link;
 pub mod redis;
+pub mod sqlite;
 
 pub use contract::{
     AWAITED_TTL, Begun, Bound, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Depths, Enqueued, Facts,
@@ -14,6 +15,7 @@ pub use contract::{
 };
 pub use job::{AttemptError, Claimed, Entry, JobState, Outcome, Priority, ResultRecord, Ticket};
 pub use redis::RedisQueue;
+pub use sqlite::SqliteQueue;
 
 use std::sync::Arc;
 
@@ -22,7 +24,8 @@ use crate::config::QueueConfig;
 /// The queue that the configuration asks for.
 ///
 /// # Errors
-/// [`QueueError`] when it cannot be used as configured; a Redis that is away is no error here.
+/// [`QueueError`] when it cannot be used as configured: a URL or file that is no good. A Redis that is away is no error
+/// here.
 pub fn open(config: &QueueConfig) -> Result<Arc<dyn Queue>, QueueError> {
-    Ok(Arc::new(RedisQueue::open(config)?))
+    if config.is_shared() { Ok(Arc::new(RedisQueue::open(config)?)) } else { Ok(Arc::new(SqliteQueue::open(config)?)) }
 }

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::doctor::preflight::{self, Preflight};
 use crate::engine::{Engine, watch};
 use crate::queue;
 use crate::routing::feed;
@@ -30,6 +31,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}; set API_HOST and API_PORT to a free address"))?;
+    let preflight = preflight::at_start(&config.queue).await?;
     let engine_tasks = TaskTracker::new();
     let tasks = TaskTracker::new();
     let cache = Cache::open(&config.cache, &tasks).map_err(anyhow::Error::msg)?;
@@ -42,6 +44,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         tracing::warn!(%error, "redis cannot be used at start; /data answers 503 until it can");
     }
 
+    if preflight == Preflight::Away {
+        tasks.spawn(preflight::when_back(app.clone(), shutdown.clone()));
+    }
     start(&tasks, &shutdown, "snapshot feed", feed::run(app.clone(), shutdown.clone()));
     start(&tasks, &shutdown, "model watch", keep_models(app.clone(), shutdown.clone()));
     if app.config.role.consumes() {

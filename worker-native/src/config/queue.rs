@@ -14,6 +14,8 @@ pub struct QueueConfig {
     pub redis_url: String,
     /// The queue's file where there is no Redis.
     pub file: PathBuf,
+    /// What a commit to the file waits for.
+    pub file_sync: FileSync,
     /// First part of every key.
     pub prefix: String,
     /// Jobs a task may have accepted and unsettled.
@@ -50,6 +52,17 @@ pub struct QueueConfig {
     pub concurrency: u32,
     /// How long a Redis command may take before the caller is told 503.
     pub command_timeout: Duration,
+    /// Start also with a Redis that would lose jobs.
+    pub accept_loss: bool,
+}
+
+/// What a commit to a file of ours waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSync {
+    /// The disk: what was answered outlives a loss of power.
+    Full,
+    /// The operating system: what was answered outlives the process; a loss of power may take back the last of it.
+    Normal,
 }
 
 impl QueueConfig {
@@ -78,6 +91,18 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
             "data/queue.sqlite",
             "the queue's file where there is no REDIS_URL; for one process alone",
         )),
+        file_sync: match read
+            .one_of(
+                "QUEUE_FILE_SYNC",
+                "full",
+                &["full", "normal"],
+                "when a write to QUEUE_FILE is done: full (on the disk) or normal (with the operating system: a loss of power may take back the last jobs)",
+            )
+            .as_str()
+        {
+            "normal" => FileSync::Normal,
+            _ => FileSync::Full,
+        },
         prefix: read.text("QUEUE_PREFIX", "ir", "first part of every Redis key; two deployments on one Redis need two"),
         max_depth: to_u32(read.number(
             "QUEUE_MAX_DEPTH",
@@ -176,5 +201,10 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
             10..=60_000,
             "how long a Redis command may take before the caller is told 503",
         )),
+        accept_loss: read.flag(
+            "ACCEPT_LOSS",
+            false,
+            "true starts also with a Redis that would lose jobs (it evicts, keeps nothing, is a replica); see doctor",
+        ),
     }
 }

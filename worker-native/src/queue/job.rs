@@ -93,13 +93,6 @@ impl Entry {
         job_id.split_once('.').map(|(task, _)| task)
     }
 
-    pub(super) fn feature_bytes(&self) -> Vec<u8> {
-        match &self.input {
-            Input::Features(features) => features.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Input::Text(_) => vec![],
-        }
-    }
-
     /// The whole job as one run of bytes: JSON, which has no line feed, a line feed, and the numbers.
     pub(super) fn to_body(&self) -> Result<Vec<u8>, String> {
         let mut body = serde_json::to_vec(self).map_err(|error| error.to_string())?;
@@ -302,16 +295,15 @@ mod tests {
             awaited: false,
             input: Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE]),
         };
-        let json = serde_json::to_vec(&entry).unwrap();
-        let back = Entry::from_parts(&json, &entry.feature_bytes()).unwrap();
+        let back = Entry::from_body(&entry.to_body().unwrap()).unwrap();
         assert_eq!(back, entry);
         assert!(matches!(&back.input, Input::Features(features) if features[1].to_bits() == (-0.0f32).to_bits()));
         let text = Entry { input: Input::Text("é \" \n".to_owned()), ..entry };
-        let json = serde_json::to_vec(&text).unwrap();
-        assert_eq!(Entry::from_parts(&json, &text.feature_bytes()).unwrap(), text);
-        let entry = text;
-        assert_eq!(Entry::task_of(&entry.job_id), Some("pump-anomaly"));
-        assert!(Entry::from_parts(&json, &[0; 5]).is_err());
-        assert!(Entry::from_parts(b"{}", &[]).is_err());
+        let body = text.to_body().unwrap();
+        assert_eq!(Entry::from_body(&body).unwrap(), text);
+        assert_eq!(Entry::task_of(&text.job_id), Some("pump-anomaly"));
+        assert!(Entry::from_body(&[body.as_slice(), &[0; 5]].concat()).is_err());
+        assert!(Entry::from_body(b"{}\n").is_err());
+        assert!(Entry::from_body(b"").is_err());
     }
 }

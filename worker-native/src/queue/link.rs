@@ -9,6 +9,7 @@
 
 mod address;
 mod dial;
+mod servers;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use address::Address;
 pub(crate) use dial::{Dialer, Raw};
+pub(crate) use servers::Server;
 
 use super::QueueError;
 
@@ -248,5 +250,30 @@ fn refusal(value: &Value) -> Option<&str> {
     match value {
         Value::ServerError(error) => Some(error.code()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_is_gone_what_has_turned_and_what_concerns_one_command_are_told_apart() {
+        let io = |kind: io::ErrorKind| trouble(&io::Error::from(kind).into());
+        assert_eq!(io(io::ErrorKind::BrokenPipe), Some(Trouble::Broken));
+        assert_eq!(io(io::ErrorKind::ConnectionRefused), Some(Trouble::Broken));
+        assert_eq!(io(io::ErrorKind::TimedOut), Some(Trouble::Turned));
+        let server = |text: &str| {
+            let said = redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap();
+            trouble(&said.extract_error().unwrap_err())
+        };
+        for turned in ["READONLY You can't write", "MASTERDOWN Link", "LOADING Redis is", "NOAUTH x", "WRONGPASS x"] {
+            assert_eq!(server(turned), Some(Trouble::Turned), "{turned}");
+        }
+        for passing in ["OOM command not allowed", "MISCONF x", "WRONGTYPE x", "NOSCRIPT x", "TRYAGAIN x", "ERR x"] {
+            assert_eq!(server(passing), None, "{passing}");
+        }
     }
 }

@@ -25,14 +25,14 @@ const DIAL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Knows how to connect; keeps its connections to the sentinels.
 pub(crate) struct Dialer {
-    way: Way,
+    pub(super) way: Way,
     config: AsyncConnectionConfig,
 }
 
-enum Way {
+pub(super) enum Way {
     One(Box<Client>),
-    Sentinel(Mutex<SentinelClient>),
-    Cluster(ClusterClient),
+    Sentinel { finder: Box<Mutex<SentinelClient>>, sentinels: Vec<Client>, master: String },
+    Cluster { client: Box<ClusterClient>, seeds: Vec<Client> },
 }
 
 /// A connection; a clone shares it.
@@ -54,8 +54,15 @@ impl Dialer {
         let certificates = certificates(&address.tls)?;
         let way = match &address.servers {
             Servers::One(info) => Way::One(Box::new(client(info, certificates.as_ref())?)),
-            Servers::Sentinel(sentinels) => Way::Sentinel(Mutex::new(sentinel_client(sentinels, certificates)?)),
-            Servers::Cluster(nodes) => Way::Cluster(cluster_client(nodes, certificates, patience)?),
+            Servers::Sentinel(found) => Way::Sentinel {
+                sentinels: clients(&found.sentinels, certificates.as_ref())?,
+                master: found.master.clone(),
+                finder: Box::new(Mutex::new(sentinel_client(found, certificates)?)),
+            },
+            Servers::Cluster(nodes) => Way::Cluster {
+                seeds: clients(nodes, certificates.as_ref())?,
+                client: Box::new(cluster_client(nodes, certificates, patience)?),
+            },
         };
         // No limit for answers: whoever asks has one, and knows what it means when it is reached.
         let config =
@@ -71,11 +78,11 @@ impl Dialer {
         let dialed = tokio::time::timeout(DIAL_LIMIT, async {
             match &self.way {
                 Way::One(client) => self.connect(client).await,
-                Way::Sentinel(sentinels) => {
-                    let client = sentinels.lock().await.async_get_client().await?;
+                Way::Sentinel { finder, .. } => {
+                    let client = finder.lock().await.async_get_client().await?;
                     self.connect(&client).await
                 }
-                Way::Cluster(client) => client.get_async_connection().await.map(Raw::Cluster),
+                Way::Cluster { client, .. } => client.get_async_connection().await.map(Raw::Cluster),
             }
         });
         dialed.await.unwrap_or_else(|_| Err(timed_out("no connection", DIAL_LIMIT)))
@@ -87,7 +94,7 @@ impl Dialer {
 
     /// Is it a cluster, whose connection looks after its servers by itself?
     pub(super) const fn is_cluster(&self) -> bool {
-        matches!(self.way, Way::Cluster(_))
+        matches!(self.way, Way::Cluster { .. })
     }
 }
 
@@ -101,6 +108,10 @@ fn client(info: &ConnectionInfo, certificates: Option<&TlsCertificates>) -> Redi
         Some(certificates) => Client::build_with_tls(info.clone(), certificates.clone()),
         None => Client::open(info.clone()),
     }
+}
+
+fn clients(infos: &[ConnectionInfo], certificates: Option<&TlsCertificates>) -> RedisResult<Vec<Client>> {
+    infos.iter().map(|info| client(info, certificates)).collect()
 }
 
 fn sentinel_client(found: &Sentinels, certificates: Option<TlsCertificates>) -> RedisResult<SentinelClient> {

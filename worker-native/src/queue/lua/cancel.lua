@@ -5,16 +5,24 @@ local id, result = ARGV[1], ARGV[2]
 local now, running = now_ms(), 0
 local text = call('GET', base .. 'job:' .. id)
 if not text then return {0} end
-local flow, sid, meta = parse_job(text)
+local flow, sid = parse_job(text)
 if not flow then return {2, text} end
-local _, lane, _, _, size, _, callback = parse_meta(meta)
+local meta
+if sid == '-' then
+  meta = call('HGET', base .. 'later:' .. id, 'm')
+else
+  local fields = entry_of(flow, sid)
+  meta = fields and field(fields, 'm')
+end
+local lane, _, size, callback = parse_meta(meta)
+if not lane then return {0} end
 if sid == '-' then
   call('ZREM', base .. 'delayed', id)
   call('DEL', base .. 'later:' .. id)
 else
   local stream = base .. 'flow:' .. flow
   local owner = held(flow, sid)
-  if call('XDEL', stream, sid) == 0 then return {0} end
+  call('XDEL', stream, sid)
   if call('XACK', stream, GROUP, sid) == 1 then count('running', lane, -1) end
   if owner and owner ~= NOBODY then running = 1 end
 end

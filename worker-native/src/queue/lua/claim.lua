@@ -1,19 +1,30 @@
 -- Gives a consumer the jobs whose turn it is.
 -- ARGV: consumer, limit, handicap of a normal job in ms
--- Gives now, {{flow, sid, claims before this one, m, b, e} ...}
+-- Gives now, {{flow, claims before this one, entries} ...}
 local consumer, limit, step = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local CLASSES = {'high', 'normal', 'low'}
 local HANDICAP = {high = 0, normal = step, low = 5 * step}
 -- One job in so many goes to a lower class that waits.
 local SHARE = 20
 local now = now_ms()
-local taken, lanes, ids = {}, {}, {}
+local given, taken, lanes, ids = {}, 0, {}, {}
+local watched = is_watched()
 
-local function take(flow, sid, before, fields)
-  local id, lane
-  taken[#taken + 1], id, lane = given(flow, sid, before, fields)
-  if lane then lanes[lane] = (lanes[lane] or 0) + 1 end
-  ids[#ids + 1] = id
+local function note(entries)
+  for _, entry in ipairs(entries) do
+    local meta = field(entry[2], 'm')
+    local space = meta and string.find(meta, ' ', 1, true)
+    if space then
+      local lane = string.sub(meta, 1, space - 1)
+      lanes[lane] = (lanes[lane] or 0) + 1
+      if watched then ids[#ids + 1] = string.match(meta, '^%S+ (%S+)') end
+    end
+  end
+end
+
+local function give(flow, before, entries)
+  given[#given + 1] = {flow, before, entries}
+  taken = taken + #entries
 end
 
 -- Jobs whose pause is over wait again.
@@ -24,7 +35,7 @@ local function promote()
       local sid = redis.pcall('XADD', base .. 'flow:' .. f[1], '*', 'm', f[2], 'b', f[3], 'e', f[4])
       -- Memory is full: later.
       if type(sid) == 'table' then return end
-      call('SET', base .. 'job:' .. id, job_text(f[1], sid, f[2]))
+      call('SET', base .. 'job:' .. id, '@' .. f[1] .. ' ' .. sid)
       call('DEL', base .. 'later:' .. id)
       new_flow(f[1])
       waits(f[1], now)
@@ -35,19 +46,15 @@ end
 
 -- Jobs that were handed back go first: they have had their turn.
 local function take_returned()
-  while #taken < limit do
+  while taken < limit do
     local place = call('LPOP', base .. 'returned')
     if not place then return end
     local flow, sid = string.match(place, '^(.*) (%S+)$')
     local owner, claims = held(flow, sid)
     if owner == NOBODY then
       local got = call('XCLAIM', base .. 'flow:' .. flow, GROUP, consumer, 0, sid, 'RETRYCOUNT', claims + 1)
-      if got[1] then
-        -- Counted as running all the time: no counter moves.
-        local id
-        taken[#taken + 1], id = given(flow, sid, claims, got[1][2])
-        ids[#ids + 1] = id
-      end
+      -- Counted as running all the time: no counter moves.
+      if got[1] then give(flow, claims, got) end
     end
   end
 end
@@ -78,7 +85,10 @@ local function serve(candidate, most)
   local flows = call('ZCARD', ring)
   local n = flows == 1 and most or math.max(1, math.floor(most / flows))
   local entries = read(candidate.flow, n)
-  for _, entry in ipairs(entries) do take(candidate.flow, entry[1], 0, entry[2]) end
+  if #entries > 0 then
+    give(candidate.flow, 0, entries)
+    note(entries)
+  end
   if #entries < n then
     call('ZREM', ring, candidate.flow)
     call('HDEL', base .. 'heads', candidate.flow)
@@ -97,7 +107,7 @@ end
 local function take_waiting()
   local waiting = {}
   for _, class in ipairs(CLASSES) do waiting[class] = first_of(class) end
-  while #taken < limit do
+  while taken < limit do
     local best, others = nil, {}
     for _, class in ipairs(CLASSES) do
       local candidate = waiting[class]
@@ -107,16 +117,16 @@ local function take_waiting()
     for _, class in ipairs(CLASSES) do
       if waiting[class] and waiting[class] ~= best then others[#others + 1] = waiting[class] end
     end
-    local most = limit - #taken
+    local most = limit - taken
     for _, other in ipairs(others) do
       local due = math.floor(number('count', 'credit:' .. other.class) / SHARE)
-      if due > 0 and #taken < limit then
-        local got = serve(other, math.min(due, limit - #taken))
+      if due > 0 and taken < limit then
+        local got = serve(other, math.min(due, limit - taken))
         count('count', 'credit:' .. other.class, -SHARE * math.max(1, got))
         waiting[other.class] = first_of(other.class)
       end
     end
-    most = math.min(most, limit - #taken)
+    most = math.min(most, limit - taken)
     if most > 0 then
       local got = serve(best, most)
       for _, other in ipairs(others) do count('count', 'credit:' .. other.class, got) end
@@ -130,9 +140,9 @@ promote()
 take_returned()
 take_waiting()
 for lane, n in pairs(lanes) do count('running', lane, n) end
-if #taken > 0 then
+if taken > 0 then
   tell(ids, now)
   -- Something may be left for somebody else.
-  if #taken == limit then wake() end
+  if taken == limit then wake() end
 end
-return {now, taken}
+return {now, given}

@@ -1,13 +1,23 @@
 -- Stores jobs and counts them; each is refused or answered again on its own.
--- ARGV: max depth, max bytes, percent of them for one tenant, ms to keep a key,
---   then for each job: id, flow, lane, ms left or '-', body, and what few have, in JSON, or '':
---   room, callback, key, print (fingerprint), status, answer
+-- ARGV: max depth, max bytes, percent of them for one tenant, ms to keep a key, number of kinds,
+--   for each kind: flow, lane,
+--   for each job: its kind, id, META up to its starts, ms left or '-', body, and what few have, in JSON, or '':
+--   room, key, print (fingerprint), status, answer
 -- Gives {{1} stored | {0, bound, depth, bytes} | {2, status, body} | {3} conflict ...}, depths
 local WIDTH = 6
 local max_depth, max_bytes, percent = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) / 100
 local now = now_ms()
+local forever = now .. ' -'
 local total, bytes = 0, number('count', 'bytes')
-local lanes, flows, answers, stored = {}, {}, {}, 0
+local answers, stored, kinds, first = {}, 0, {}, 6
+for kind = 1, tonumber(ARGV[5]) do
+  local flow = ARGV[first]
+  kinds[kind] = {
+    flow = flow, lane = ARGV[first + 1], tenant = tenant_of(flow), stream = base .. 'flow:' .. flow,
+    place = '@' .. flow .. ' ', stored = 0,
+  }
+  first = first + 2
+end
 local depth = call('HGETALL', base .. 'depth')
 for i = 2, #depth, 2 do total = total + math.max(0, tonumber(depth[i])) end
 local bytes_before = bytes
@@ -31,48 +41,48 @@ local function no_room(tenant, size, room)
   return nil
 end
 
-local function store(id, flow, lane, left, body, more)
+local function store(kind, id, meta, left, body, more)
   if more.key then
     local before = kept(more.key, more.print)
     if before then return before end
   end
-  local size, tenant = #body, tenant_of(flow)
-  local bound = no_room(tenant, size, more.room)
+  local size = #body
+  local bound = no_room(kind.tenant, size, more.room)
   if bound then
     -- One that is there already takes no room.
     if call('EXISTS', base .. 'job:' .. id) == 1 then return {1} end
     return {0, bound, total, bytes}
   end
-  local meta = meta_of(id, lane, now, left == '-' and left or now + tonumber(left), size, 0, more.callback or '-')
-  local stream = base .. 'flow:' .. flow
-  local sid = call('XADD', stream, '*', 'm', meta, 'b', body)
+  meta = meta .. (left == '-' and forever or now .. ' ' .. (now + tonumber(left)))
+  local sid = call('XADD', kind.stream, '*', 'm', meta, 'b', body)
   -- No time to live while the job is queued: a result must find its state.
-  if not call('SET', base .. 'job:' .. id, job_text(flow, sid, meta), 'NX') then
-    call('XDEL', stream, sid)
+  if not call('SET', base .. 'job:' .. id, kind.place .. sid, 'NX') then
+    call('XDEL', kind.stream, sid)
     return {1}
   end
   if more.key then
     local answer = more.print .. ' ' .. more.status .. ' ' .. more.answer
     call('SET', base .. 'idem:' .. more.key, answer, 'PX', ARGV[4])
   end
-  count_tenant(tenant, 1, size)
-  lanes[lane] = (lanes[lane] or 0) + 1
-  flows[flow] = true
+  count_tenant(kind.tenant, 1, size)
+  kind.stored = kind.stored + 1
   total, bytes, stored = total + 1, bytes + size, stored + 1
   return {1}
 end
 
 local NOTHING = {}
-for a = 5, #ARGV, WIDTH do
+for a = first, #ARGV, WIDTH do
   local more = ARGV[a + 5]
   more = more == '' and NOTHING or cjson.decode(more)
-  answers[#answers + 1] = store(ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], more)
+  answers[#answers + 1] = store(kinds[tonumber(ARGV[a])], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], more)
 end
-for lane, n in pairs(lanes) do count('depth', lane, n) end
+for _, kind in ipairs(kinds) do
+  count('depth', kind.lane, kind.stored)
+  if kind.stored > 0 then
+    new_flow(kind.flow)
+    waits(kind.flow, now)
+  end
+end
 count('count', 'bytes', bytes - bytes_before)
-for flow in pairs(flows) do
-  new_flow(flow)
-  waits(flow, now)
-end
 if stored > 0 then wake() end
 return {answers, call('HGETALL', base .. 'depth')}

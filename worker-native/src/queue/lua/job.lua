@@ -3,21 +3,16 @@
 -- Gives {} | {result, note of its callback} | {state, starts, ms since it was accepted, failures}
 local text = call('GET', base .. 'job:' .. ARGV[1])
 if not text then return {} end
-local flow, sid, meta = parse_job(text)
+local flow, sid = parse_job(text)
 if not flow then return {text, call('HGET', base .. 'outbox:' .. ARGV[1], 'note')} end
-local _, _, at, _, _, starts = parse_meta(meta)
-local state, errors = 'queued', nil
 if sid == '-' then
-  state, errors = 'retrying', call('HGET', base .. 'later:' .. ARGV[1], 'e')
-else
-  local owner, claims = held(flow, sid)
-  local fields = entry_of(flow, sid)
-  starts = starts + claims
-  if not fields then
-    state = 'lost'
-  else
-    errors = field(fields, 'e')
-    if owner and owner ~= NOBODY then state = 'running' end
-  end
+  local later = call('HMGET', base .. 'later:' .. ARGV[1], 'm', 'e')
+  local _, _, _, _, starts, at = parse_meta(later[1])
+  return {'retrying', tonumber(starts or 0), now_ms() - tonumber(at or 0), later[2] or '[]'}
 end
-return {state, tonumber(starts), now_ms() - tonumber(at), errors or '[]'}
+local fields = entry_of(flow, sid)
+local _, _, _, _, starts, at = parse_meta(fields and field(fields, 'm'))
+if not starts then return {'lost', 0, 0, '[]'} end
+local owner, claims = held(flow, sid)
+local state = owner and owner ~= NOBODY and 'running' or 'queued'
+return {state, starts + claims, now_ms() - tonumber(at), field(fields, 'e') or '[]'}

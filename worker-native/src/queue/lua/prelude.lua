@@ -5,8 +5,8 @@
 --   flows          set of flows that have a stream
 --   ring:CLASS     flows with jobs nobody has claimed, by virtual time; heads: flow to the age of its oldest (ms)
 --                  An entry has `m` (META), `b` (the job in JSON, a line feed, its numbers) and, after a retry, `e`.
---   job:ID         "@FLOW SID META" while unsettled (SID is - while it waits for another try), then the result in JSON
---   META           "ID LANE AT UNTIL SIZE STARTS CALLBACK", - where there is none
+--   job:ID         "@FLOW SID" while unsettled (SID is - while it waits for another try), then the result in JSON
+--   META           "LANE ID SIZE CALLBACK STARTS AT UNTIL", - where there is none
 --   depth, running by lane: unsettled jobs, and those of them in a group's pending list
 --   count          bytes, settled, lost, remade, credit:CLASS; tenants, tenant_bytes: unsettled, by tenant
 --   delayed        ids of jobs that wait for another try, by due time, each with a hash later:ID; dead, outbox alike
@@ -25,21 +25,15 @@ end
 local function class_of(flow) return string.match(flow, '^[^:]*') end
 local function tenant_of(flow) return string.match(flow, ':(.*)$') or '' end
 
-local function meta_of(id, lane, at, deadline, size, starts, callback)
-  return id .. ' ' .. lane .. ' ' .. at .. ' ' .. deadline .. ' ' .. size .. ' ' .. starts .. ' ' .. callback
-end
-
--- Id, lane, at, until, size, starts, callback; nothing where somebody else wrote it.
+-- Lane, id, size, callback, starts, at, until; nothing where somebody else wrote it.
 local function parse_meta(meta)
   return string.match(meta or '', '^(%S+) (%S+) (%d+) (%S+) (%d+) (%d+) (%S+)$')
 end
 
--- Flow, sid and META of an unsettled job.
+-- Flow and sid of an unsettled job.
 local function parse_job(text)
-  return string.match(text or '', '^@(%S+) (%S+) (.*)$')
+  return string.match(text or '', '^@(%S+) (%S+)$')
 end
-
-local function job_text(flow, sid, meta) return '@' .. flow .. ' ' .. sid .. ' ' .. meta end
 
 local function number(key, field) return tonumber(call('HGET', base .. key, field) or 0) end
 
@@ -76,9 +70,11 @@ local function wake()
   if call('LLEN', base .. 'wake') == 0 then call('LPUSH', base .. 'wake', '1') end
 end
 
+local function is_watched() return call('EXISTS', base .. 'watched') == 1 end
+
 -- Tells who watches; nothing where nobody does.
 local function tell(ids, now)
-  if #ids > 0 and call('EXISTS', base .. 'watched') == 1 then
+  if #ids > 0 and is_watched() then
     call('XADD', base .. 'events', 'MINID', '~', now - 60000, '*', 'ids', table.concat(ids, ' '))
   end
 end
@@ -100,13 +96,6 @@ local function field(fields, name)
     if fields[i] == name then return fields[i + 1] end
   end
   return nil
-end
-
--- A claimed entry as consumers get it, with its id and lane where they can be told.
-local function given(flow, sid, before, fields)
-  local meta = field(fields, 'm') or ''
-  local id, lane = parse_meta(meta)
-  return {flow, sid, before, meta, field(fields, 'b') or '', field(fields, 'e') or ''}, id, lane
 end
 
 -- What becomes visible at a job's end, in the step that took its entry out of the stream.

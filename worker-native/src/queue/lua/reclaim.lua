@@ -1,6 +1,6 @@
 -- Takes over jobs whose consumer has not renewed them within the lease.
 -- ARGV: consumer, lease in ms, limit
--- Gives now, {{flow, sid, claims before this one, m, b, e} ...}, {entries that are gone}
+-- Gives now, {{flow, claims before this one, entries} ...}, number of entries that are gone
 local consumer, lease, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local now = now_ms()
 local taken, ids, gone = {}, {}, 0
@@ -12,9 +12,8 @@ for _, flow in ipairs(call('SMEMBERS', base .. 'flows')) do
   for _, one in ipairs(pending) do
     local got = call('XCLAIM', stream, GROUP, consumer, lease, one[1])
     if got[1] and got[1][2] then
-      local id
-      taken[#taken + 1], id = given(flow, one[1], one[4], got[1][2])
-      ids[#ids + 1] = id
+      taken[#taken + 1] = {flow, one[4], got}
+      ids[#ids + 1] = string.match(field(got[1][2], 'm') or '', '^%S+ (%S+)')
     else
       -- Deleted under its claim; XCLAIM has dropped it from the list. `tend` counts what is lost.
       gone = gone + 1

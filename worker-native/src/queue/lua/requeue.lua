@@ -5,12 +5,12 @@ local now, answers, stored = now_ms(), {}, {}
 
 local function hand_in(id)
   local f = call('HMGET', base .. 'dead:' .. id, 'flow', 'm', 'b')
-  local _, lane, _, _, size, _, callback = parse_meta(f[2])
+  local lane, _, size, callback = parse_meta(f[2])
   -- What could not be read then cannot be read now.
   if not lane then return 0 end
-  local flow, meta = f[1], meta_of(id, lane, now, '-', size, 0, callback)
+  local flow, meta = f[1], table.concat({lane, id, size, callback, 0, now, '-'}, ' ')
   local sid = call('XADD', base .. 'flow:' .. flow, '*', 'm', meta, 'b', f[3])
-  call('SET', base .. 'job:' .. id, job_text(flow, sid, meta))
+  call('SET', base .. 'job:' .. id, '@' .. flow .. ' ' .. sid)
   call('DEL', base .. 'dead:' .. id, base .. 'outbox:' .. id)
   call('ZREM', base .. 'dead', id)
   call('ZREM', base .. 'outbox', id)

@@ -8,14 +8,14 @@ local function put_aside(flow, sid, pause, counts, failures)
   local owner, claims = held(flow, sid)
   local fields = owner == consumer and entry_of(flow, sid)
   if not fields then return 0 end
-  local id, lane, at, deadline, size, starts, callback = parse_meta(field(fields, 'm'))
+  local lane, id, size, callback, starts, at, deadline = parse_meta(field(fields, 'm'))
   if not id then return 0 end
   starts = starts + claims - 1 + counts
-  local meta = meta_of(id, lane, at, deadline, size, starts, callback)
+  local meta = table.concat({lane, id, size, callback, starts, at, deadline}, ' ')
   -- Both copies for a moment: what fails in between leaves the job where it was.
   call('HSET', base .. 'later:' .. id, 'flow', flow, 'm', meta, 'b', field(fields, 'b'), 'e', failures)
   call('ZADD', base .. 'delayed', now + pause, id)
-  call('SET', base .. 'job:' .. id, job_text(flow, '-', meta))
+  call('SET', base .. 'job:' .. id, '@' .. flow .. ' -')
   call('XDEL', base .. 'flow:' .. flow, sid)
   call('XACK', base .. 'flow:' .. flow, GROUP, sid)
   count('running', lane, -1)

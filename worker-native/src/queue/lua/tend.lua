@@ -75,11 +75,10 @@ local function recount()
     repeat
       local page = call('XRANGE', stream, from, '+', 'COUNT', 1000)
       for _, entry in ipairs(page) do
-        local _, lane, _, _, size = parse_meta(field(entry[2], 'm'))
-        if lane then
-          lanes[entry[1]] = lane
-          job(flow, lane, tonumber(size))
-        end
+        local lane, _, size = parse_meta(field(entry[2], 'm'))
+        -- What somebody else put there is no job of ours until a consumer sets it aside.
+        lanes[entry[1]] = lane or ''
+        if lane then job(flow, lane, tonumber(size)) end
         from = '(' .. entry[1]
       end
     until #page < 1000
@@ -88,8 +87,9 @@ local function recount()
       local page = call('XPENDING', stream, GROUP, start, '+', 1000)
       for _, one in ipairs(page) do
         start = '(' .. one[1]
-        if lanes[one[1]] then
-          add(running, lanes[one[1]], 1)
+        local lane = lanes[one[1]]
+        if lane then
+          add(running, lane, 1)
         else
           call('XACK', stream, GROUP, one[1])
         end
@@ -98,7 +98,7 @@ local function recount()
   end
   for _, id in ipairs(call('ZRANGE', base .. 'delayed', 0, -1)) do
     local f = call('HMGET', base .. 'later:' .. id, 'flow', 'm')
-    local _, lane, _, _, size = parse_meta(f[2])
+    local lane, _, size = parse_meta(f[2])
     if lane then job(f[1], lane, tonumber(size)) else call('ZREM', base .. 'delayed', id) end
   end
   local function write(key, counts)

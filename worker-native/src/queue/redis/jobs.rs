@@ -53,8 +53,8 @@ impl JobQueue for RedisQueue {
         let add = |command: &mut redis::Cmd| {
             command.arg(consumer).arg(limit.min(MOST)).arg(step);
         };
-        let (now, taken): (u64, Vec<Value>) = self.invoke(&lua::CLAIM, task, add).await?;
-        wire::claimed(now, taken)
+        let (now, taken): (u64, wire::Taken) = self.invoke(&lua::CLAIM, task, add).await?;
+        Ok(wire::claimed(now, taken))
     }
 
     async fn wait(&self, task: &str, up_to: Duration) -> Result<(), QueueError> {
@@ -81,7 +81,7 @@ impl JobQueue for RedisQueue {
         let add = |command: &mut redis::Cmd| {
             command.arg(consumer).arg(lease).arg(limit.min(MOST));
         };
-        let (now, taken, gone): (u64, Vec<Value>, u64) = self.invoke(&lua::RECLAIM, task, add).await?;
+        let (now, taken, gone): (u64, wire::Taken, u64) = self.invoke(&lua::RECLAIM, task, add).await?;
         if gone > 0 {
             tracing::error!(
                 task,
@@ -89,7 +89,7 @@ impl JobQueue for RedisQueue {
                 "entries that a consumer held were deleted from Redis by somebody else"
             );
         }
-        wire::claimed(now, taken)
+        Ok(wire::claimed(now, taken))
     }
 
     async fn renew(&self, task: &str, consumer: &str, tickets: &[Ticket]) -> Result<Vec<bool>, QueueError> {
@@ -169,14 +169,12 @@ impl JobQueue for RedisQueue {
 
 impl RedisQueue {
     async fn enqueue_group(&self, task: &str, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, QueueError> {
-        let jobs = jobs.iter().map(wire::HandIn::new).collect::<Result<Vec<_>, _>>()?;
+        let jobs = wire::HandIns::new(&jobs)?;
         let config = &self.0.config;
         let add = |command: &mut redis::Cmd| {
             command.arg(config.max_depth).arg(config.max_bytes).arg(config.tenant_max_percent);
             command.arg(to_millis(config.idempotency_ttl));
-            for job in &jobs {
-                job.add(command);
-            }
+            jobs.add(command);
         };
         let (answers, depths): (Vec<Vec<Value>>, Vec<(String, i64)>) = self.invoke(&lua::ENQUEUE, task, add).await?;
         let depths = wire::depths(depths);

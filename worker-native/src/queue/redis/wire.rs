@@ -40,8 +40,6 @@ struct More<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     room: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    callback: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     print: Option<&'a str>,
@@ -51,44 +49,73 @@ struct More<'a> {
     answer: Option<&'a str>,
 }
 
-/// A job with its body and what few jobs have, made before the command, since that can fail.
-pub(super) struct HandIn<'a> {
-    job: &'a NewJob,
+/// Jobs as `enqueue.lua` takes them: what they share once, made before the command, since that can fail.
+pub(super) struct HandIns<'a> {
+    kinds: Vec<(String, &'a str)>,
+    jobs: Vec<HandIn<'a>>,
+}
+
+struct HandIn<'a> {
+    kind: usize,
+    id: &'a str,
+    meta: String,
+    left: Option<Duration>,
     body: Vec<u8>,
     more: Vec<u8>,
 }
 
-impl<'a> HandIn<'a> {
-    pub(super) fn new(job: &'a NewJob) -> Result<Self, QueueError> {
-        let NewJob { entry, room, once, .. } = job;
+impl<'a> HandIns<'a> {
+    pub(super) fn new(jobs: &'a [NewJob]) -> Result<Self, QueueError> {
+        let mut all = Self { kinds: vec![], jobs: Vec::with_capacity(jobs.len()) };
+        for job in jobs {
+            let job = all.hand_in(job)?;
+            all.jobs.push(job);
+        }
+        Ok(all)
+    }
+
+    fn hand_in(&mut self, job: &'a NewJob) -> Result<HandIn<'a>, QueueError> {
+        let NewJob { entry, left, room, once } = job;
         // They stand in one line with others.
         let texts = [Some(&entry.job_id), Some(&entry.lane), entry.callback.as_ref(), entry.tenant.as_ref()];
         if texts.into_iter().flatten().any(|text| text.is_empty() || text.contains(char::is_whitespace)) {
             return Err(corrupt("id, lane, tenant or callback of a job is empty or has white space"));
         }
-        let plain = room.is_none() && entry.callback.is_none() && once.is_none();
-        let once = once.as_ref();
-        let more = More {
-            room: *room,
-            callback: entry.callback.as_deref(),
-            key: once.map(|once| once.key.as_str()),
-            print: once.map(|once| once.fingerprint.as_str()),
-            status: once.map(|once| once.answer.status),
-            answer: once.map(|once| once.answer.body.as_str()),
+        let (flow, lane) = (flow_of(entry), entry.lane.as_str());
+        let known = self.kinds.iter().position(|kind| kind.0 == flow && kind.1 == lane);
+        let kind = known.unwrap_or_else(|| {
+            self.kinds.push((flow, lane));
+            self.kinds.len() - 1
+        });
+        let body = entry.to_body().map_err(QueueError::Corrupt)?;
+        let callback = entry.callback.as_deref().unwrap_or("-");
+        let meta = format!("{lane} {} {} {callback} 0 ", entry.job_id, body.len());
+        let more = match (room, once) {
+            (None, None) => vec![],
+            (room, once) => to_json(&More {
+                room: *room,
+                key: once.as_ref().map(|once| once.key.as_str()),
+                print: once.as_ref().map(|once| once.fingerprint.as_str()),
+                status: once.as_ref().map(|once| once.answer.status),
+                answer: once.as_ref().map(|once| once.answer.body.as_str()),
+            })?,
         };
-        let more = if plain { vec![] } else { to_json(&more)? };
-        Ok(Self { job, body: entry.to_body().map_err(QueueError::Corrupt)?, more })
+        Ok(HandIn { kind: kind + 1, id: &entry.job_id, meta, left: *left, body, more })
     }
 
-    /// The job as `enqueue.lua` takes it.
     pub(super) fn add(&self, command: &mut Cmd) {
-        let entry = &self.job.entry;
-        command.arg(&entry.job_id).arg(flow_of(entry)).arg(&entry.lane);
-        match self.job.left {
-            Some(left) => command.arg(to_millis(left)),
-            None => command.arg("-"),
-        };
-        command.arg(&self.body).arg(&self.more);
+        command.arg(self.kinds.len());
+        for (flow, lane) in &self.kinds {
+            command.arg(flow).arg(*lane);
+        }
+        for HandIn { kind, id, meta, left, body, more } in &self.jobs {
+            command.arg(*kind).arg(*id).arg(meta);
+            match left {
+                Some(left) => command.arg(to_millis(*left)),
+                None => command.arg("-"),
+            };
+            command.arg(body).arg(more);
+        }
     }
 }
 
@@ -159,32 +186,38 @@ impl Places<'_> {
     }
 }
 
-/// The jobs that `claim.lua` and `reclaim.lua` give.
-pub(super) fn claimed(now: u64, taken: Vec<Value>) -> Result<Vec<Claimed>, QueueError> {
-    taken.into_iter().map(|one| one_claimed(now, one)).collect()
+/// What `claim.lua` and `reclaim.lua` give: for each flow its entries, with how often they were claimed before.
+pub(super) type Taken = Vec<(String, u32, Vec<(String, Vec<Value>)>)>;
+
+/// The jobs of what a claim gave.
+pub(super) fn claimed(now: u64, taken: Taken) -> Vec<Claimed> {
+    let mut jobs = Vec::with_capacity(taken.iter().map(|(_, _, entries)| entries.len()).sum());
+    for (flow, before, entries) in taken {
+        jobs.extend(entries.into_iter().map(|(place, fields)| one_claimed(now, &flow, before, place, &fields)));
+    }
+    jobs
 }
 
-type Raw = (String, String, u32, String, Vec<u8>, Vec<u8>);
-
-fn one_claimed(now: u64, value: Value) -> Result<Claimed, QueueError> {
-    let raw = redis::from_redis_value::<Raw>(value);
-    let (flow, place, before, meta, body, errors) = raw.map_err(|error| QueueError::Corrupt(error.to_string()))?;
-    let Some(meta) = Meta::parse(&meta) else {
+fn one_claimed(now: u64, flow: &str, before: u32, place: String, fields: &[Value]) -> Claimed {
+    let fields = Fields(fields);
+    let meta = fields.bytes("m").and_then(|meta| std::str::from_utf8(meta).ok()).and_then(Meta::parse);
+    let (flow, claims) = (flow.to_owned(), before.saturating_add(1));
+    let (Some(meta), Some(body)) = (meta, fields.bytes("b")) else {
         let (job_id, lane) = (format!("unreadable-{place}"), String::new());
-        return Ok(Claimed {
+        return Claimed {
             ticket: Ticket { job_id, lane, flow, place, bytes: 0, callback: None },
-            attempt: before.saturating_add(1),
+            attempt: claims,
             waited: Duration::ZERO,
             left: None,
             failures: vec![],
             entry: Err("its fields are missing".to_owned()),
-        });
+        };
     };
-    Ok(Claimed {
-        attempt: meta.starts.saturating_add(before).saturating_add(1),
+    Claimed {
+        attempt: meta.starts.saturating_add(claims),
         waited: Duration::from_millis(now.saturating_sub(meta.at)),
         left: meta.until.map(|until| Duration::from_millis(until.saturating_sub(now))),
-        failures: failures(&errors).unwrap_or_default(),
+        failures: fields.bytes("e").and_then(failures).unwrap_or_default(),
         ticket: Ticket {
             job_id: meta.id.to_owned(),
             lane: meta.lane.to_owned(),
@@ -193,8 +226,8 @@ fn one_claimed(now: u64, value: Value) -> Result<Claimed, QueueError> {
             flow,
             place,
         },
-        entry: Entry::from_body(&body),
-    })
+        entry: Entry::from_body(body),
+    }
 }
 
 /// What stands beside a stored job, as `lua/prelude.lua` tells.
@@ -212,13 +245,13 @@ impl<'a> Meta<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.split(' ');
         let meta = Self {
-            id: parts.next().filter(|id| !id.is_empty())?,
             lane: parts.next()?,
+            id: parts.next().filter(|id| !id.is_empty())?,
+            size: parts.next()?.parse().ok()?,
+            callback: parts.next().filter(|url| *url != "-"),
+            starts: parts.next()?.parse().ok()?,
             at: parts.next()?.parse().ok()?,
             until: parts.next()?.parse().ok(),
-            size: parts.next()?.parse().ok()?,
-            starts: parts.next()?.parse().ok()?,
-            callback: parts.next().filter(|url| *url != "-"),
         };
         Some(meta)
     }

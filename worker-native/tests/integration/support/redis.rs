@@ -28,7 +28,7 @@ impl Redis {
         for _ in 0..10 {
             let port = free_port();
             let dir = tempfile::tempdir().unwrap();
-            let process = spawn(port, tls_port, dir.path());
+            let process = spawn(port, tls_port, dir.path(), &[]);
             let mut redis = Self { process, port, dir, tls_port };
             if answers(&mut redis.process, port).await {
                 return redis;
@@ -58,9 +58,21 @@ impl Redis {
     /// Kills it without warning and starts it again on its append-only file.
     pub(crate) async fn crash_and_restart(&mut self) {
         self.process.kill();
-        self.process = spawn(self.port, self.tls_port, self.dir.path());
+        self.start_again(&[]).await;
+    }
+
+    /// Starts it again after [`Self::stop`], with more on its command line.
+    pub(crate) async fn start_again(&mut self, more: &[&str]) {
+        self.process = spawn(self.port, self.tls_port, self.dir.path(), more);
         let client = self.client();
         until("redis after its restart", || async { client.get_multiplexed_async_connection().await.ok() }).await;
+    }
+
+    /// `CONFIG SET`.
+    pub(crate) async fn configure(&self, name: &str, value: &str) {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg(name).arg(value);
+        let () = command.query_async(&mut self.connection().await).await.unwrap();
     }
 
     pub(crate) fn stop(&mut self) {
@@ -68,7 +80,7 @@ impl Redis {
     }
 }
 
-fn spawn(port: u16, tls_port: u16, dir: &std::path::Path) -> Process {
+fn spawn(port: u16, tls_port: u16, dir: &std::path::Path, more: &[&str]) -> Process {
     let mut command = Command::new(tool("REDIS_SERVER_BIN"));
     command.args([
         "--port",
@@ -89,7 +101,7 @@ fn spawn(port: u16, tls_port: u16, dir: &std::path::Path) -> Process {
         command.arg("--tls-cert-file").arg(dir.join("cert.pem")).arg("--tls-key-file").arg(dir.join("key.pem"));
         command.arg("--tls-ca-cert-file").arg(dir.join("cert.pem"));
     }
-    command.arg("--dir").arg(dir).stdout(Stdio::null());
+    command.arg("--dir").arg(dir).args(more).stdout(Stdio::null());
     Process::start(&mut command)
 }
 

@@ -73,6 +73,15 @@ impl RedisCluster {
         format!("redis+cluster://{}", hosts.join(","))
     }
 
+    /// Kills one master without warning, and waits until the others have noticed.
+    pub(crate) async fn stop_one(&mut self) {
+        self.nodes[2].process.kill();
+        until("a cluster that misses a master", || async {
+            self.nodes[0].ask(&["CLUSTER", "INFO"]).await.contains("cluster_state:fail").then_some(())
+        })
+        .await;
+    }
+
     /// How many keys each master holds.
     pub(crate) async fn sizes(&self) -> Vec<u64> {
         let mut sizes = Vec::new();

@@ -63,6 +63,11 @@ impl RedisSentinel {
         self.servers[0].connection().await
     }
 
+    /// Kills all sentinels but the first.
+    pub(crate) fn stop_sentinels(&mut self) {
+        self.sentinels[1..].iter_mut().for_each(|sentinel| sentinel.process.kill());
+    }
+
     /// Kills the master of the beginning, and waits until the sentinels have another.
     pub(crate) async fn fail_over(&mut self) {
         self.servers[0].process.kill();
