@@ -27,6 +27,7 @@ mod metrics;
 mod models_cli;
 mod oip;
 mod pools;
+mod queue;
 mod recovery;
 mod roles;
 mod rollout;

@@ -50,17 +50,11 @@ impl DeadLetters for RedisQueue {
     }
 
     async fn drop_dead(&self, task: &str, job_ids: &[String]) -> Result<Vec<bool>, QueueError> {
-        if job_ids.is_empty() {
-            return Ok(vec![]);
-        }
-        let mut pipe = redis::pipe();
-        pipe.atomic();
-        for id in job_ids {
-            pipe.del(self.key(task, &format!("dead:{id}")));
-            pipe.zrem(self.key(task, "dead"), id).ignore();
-        }
-        let gone = pipe.query_async::<Vec<u8>>(&mut self.0.link.get()).await;
-        Ok(self.0.link.checked(gone)?.into_iter().map(|gone| gone == 1).collect())
+        let add = |command: &mut redis::Cmd| {
+            command.arg(job_ids);
+        };
+        let answers: Vec<u8> = self.invoke(&lua::DROP_DEAD, task, add).await?;
+        Ok(answers.into_iter().map(|answer| answer == 1).collect())
     }
 }
 

@@ -131,13 +131,9 @@ statements! {
     JOB = "SELECT j.state, j.starts, j.failures, j.accepted, j.note, r.outcome, r.json, r.ended, r.awaited \
         FROM job j LEFT JOIN result r ON r.seq = j.result \
         WHERE j.task = (SELECT id FROM task WHERE name = ?1) AND j.job_id = ?2";
-    LISTED = "SELECT seq, finished, sensor FROM result \
-        WHERE task = (SELECT id FROM task WHERE name = ?1) AND awaited = 0 AND finished >= ?2 \
-        ORDER BY finished DESC, seq DESC LIMIT ?3";
-    LISTED_ONE = "SELECT json, ended, outcome FROM result WHERE seq = ?1";
-    LISTED_PAGE = "SELECT seq, finished FROM result \
-        WHERE task = (SELECT id FROM task WHERE name = ?1) AND awaited = 0 AND (finished, seq) < (?2, ?3) \
-        ORDER BY finished DESC, seq DESC LIMIT ?4";
+    LISTED = "SELECT seq, finished, sensor, outcome FROM result \
+        WHERE task = (SELECT id FROM task WHERE name = ?1) AND awaited = 0 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+    LISTED_ONE = "SELECT json, ended FROM result WHERE seq = ?1";
     COUNTS = "SELECT bytes, delayed, settled, lost, dead FROM task WHERE name = ?1";
     COUNTS_LANES = "SELECT l.name, l.depth, l.running FROM task t JOIN lane l ON l.task = t.id WHERE t.name = ?1";
 

@@ -81,7 +81,8 @@ CREATE TABLE result (
   outcome TEXT NOT NULL,
   json TEXT NOT NULL
 ) STRICT;
-CREATE INDEX result_listed ON result (task, finished, seq, sensor) WHERE awaited = 0;
+-- All that a listing looks at.
+CREATE INDEX result_listed ON result (task, seq, finished, sensor, outcome) WHERE awaited = 0;
 CREATE INDEX result_awaited ON result (ended) WHERE awaited = 1;
 
 CREATE TABLE dead (

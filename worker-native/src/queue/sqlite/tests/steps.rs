@@ -240,6 +240,42 @@ async fn changes_are_told_after_the_commit() {
     assert_eq!(bench.state(&id).await.as_deref(), Some("done"));
 }
 
+#[tokio::test]
+async fn results_are_listed_by_settlement_as_far_as_the_history_goes() {
+    let bench = Bench::new(&[("RESULTS_HISTORY", "7")]);
+    let mut ids = Vec::new();
+    for number in 0..10 {
+        ids.insert(0, bench.put(entry("fast")).await);
+        let job = bench.claim(1).await.remove(0);
+        bench.end(&job, if number % 2 == 0 { Outcome::Done } else { Outcome::Failed }).await;
+    }
+    let filter = ResultsFilter { limit: 99, ..ResultsFilter::default() };
+    assert_eq!(bench.queue.results(&[TASK], &filter).await.unwrap().len(), 7);
+    let failed = ResultsFilter { outcome: Some(Outcome::Failed), ..filter.clone() };
+    assert_eq!(bench.queue.results(&[TASK], &failed).await.unwrap().len(), 4);
+    let nobody = ResultsFilter { sensor_id: Some("s9".to_owned()), ..filter };
+    assert!(bench.queue.results(&[TASK], &nobody).await.unwrap().is_empty());
+
+    let (mut mark, mut pages) = (None, Vec::new());
+    loop {
+        let page = bench.queue.results_page(TASK, mark.as_ref(), 3).await.unwrap();
+        pages.push(page.results.len());
+        for result in page.results {
+            let result: serde_json::Value = serde_json::from_str(result.get()).unwrap();
+            assert_eq!(result["job_id"], ids.remove(0).as_str());
+        }
+        // What comes meanwhile is not listed.
+        bench.put(entry("fast")).await;
+        let job = bench.claim(1).await.remove(0);
+        bench.end(&job, Outcome::Done).await;
+        mark = page.next;
+        if mark.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [3, 3, 1]);
+}
+
 /// One number that SQL tells.
 pub(super) async fn rows(bench: &Bench, statement: &'static str) -> i64 {
     bench.queue.read(move |file| file.query_row(statement, [], |row| row.get(0))).await.unwrap()
