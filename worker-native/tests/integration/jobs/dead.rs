@@ -31,6 +31,11 @@ fn ids_of(list: &Value) -> Vec<String> {
     letters.iter().map(|letter| letter["job_id"].as_str().unwrap().to_owned()).collect()
 }
 
+async fn last_error(native: &Native) -> String {
+    let (_, list) = get(&native.url("/v1/dead?limit=1")).await;
+    list["dead"][0]["error"].as_str().unwrap_or_else(|| panic!("{list}")).to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_listed_shown_and_dropped() {
     let (redis, models) = (Redis::start().await, rig());
@@ -38,7 +43,9 @@ async fn dead_letters_are_listed_shown_and_dropped() {
     let list = async |query: &str| ids_of(&get(&native.url(&format!("/v1/dead{query}"))).await.1);
     assert_eq!(list("").await, ids);
     assert_eq!(list("?limit=2&skip=1").await, ids[1..3]);
-    assert_eq!(list("?task=rig&model=looping&error=longer").await, ids);
+    let error = last_error(&native).await;
+    let part: String = error.chars().take_while(char::is_ascii_alphanumeric).collect();
+    assert_eq!(list(&format!("?task=rig&model=looping&error={part}")).await, ids, "{error}");
     assert_eq!(list("?model=another").await, [""; 0]);
     assert_eq!(list("?error=of%20another%20kind").await, [""; 0]);
     let (_, all) = get(&native.url("/v1/dead")).await;
@@ -81,8 +88,9 @@ async fn dead_letters_handed_in_again_are_jobs_again() {
     assert!(native.terminate().await.0.success());
     // Nobody runs them yet, so what was handed in can be seen.
     let api = models.serve(&redis, &[("ROLE", "api")]).await;
+    let error = last_error(&api).await;
     let requeue = async |body: Value| read(post(&api.url("/v1/dead/requeue"), &body).await).await;
-    let (status, told) = requeue(json!({"task": "rig", "error": "longer", "limit": 2})).await;
+    let (status, told) = requeue(json!({"task": "rig", "error": error, "limit": 2})).await;
     assert_eq!((status, &told["requeued"], &told["more"]), (200, &json!(2), &json!(true)), "{told}");
     assert_eq!(told["job_ids"], json!(ids[..2]), "the newest first");
     for id in &ids[..2] {
