@@ -22,6 +22,7 @@ pub mod queue;
 pub mod webhook;
 
 pub mod doctor;
+pub mod dlq;
 pub mod load;
 pub mod models_cli;
 

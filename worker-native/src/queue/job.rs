@@ -299,11 +299,11 @@ mod tests {
         assert_eq!(back, entry);
         assert!(matches!(&back.input, Input::Features(features) if features[1].to_bits() == (-0.0f32).to_bits()));
         let text = Entry { input: Input::Text("é \" \n".to_owned()), ..entry };
-        let json = serde_json::to_vec(&text).unwrap();
-        assert_eq!(Entry::from_body(&text.to_body().unwrap()).unwrap(), text);
-        let entry = text;
-        assert_eq!(Entry::task_of(&entry.job_id), Some("pump-anomaly"));
-        assert!(Entry::from_parts(&json, &[0; 5]).is_err());
-        assert!(Entry::from_parts(b"{}", &[]).is_err());
+        let body = text.to_body().unwrap();
+        assert_eq!(Entry::from_body(&body).unwrap(), text);
+        assert_eq!(Entry::task_of(&text.job_id), Some("pump-anomaly"));
+        assert!(Entry::from_body(&[body.as_slice(), &[0; 5]].concat()).is_err());
+        assert!(Entry::from_body(b"{}\n").is_err());
+        assert!(Entry::from_body(b"").is_err());
     }
 }

@@ -207,6 +207,23 @@ async fn the_table_is_for_people_and_wrong_settings_have_their_own_exit_code() {
 }
 
 #[tokio::test]
+async fn the_queue_s_file_is_looked_at_beside_the_service_that_has_it_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("queue.sqlite");
+    let settings = [("QUEUE_FILE", file.to_str().unwrap())];
+    let native = Native::start("", &settings).await;
+    let (status, receipt) = read(post(&native.url("/data"), &body(&normal())).await).await;
+    assert_eq!(status, 202, "{receipt}");
+    let said = run(&["doctor", "--json", "--no-models"], &settings).await;
+    let report: Value = serde_json::from_slice(&said.stdout).unwrap();
+    for check in ["file", "journal", "integrity"] {
+        assert_eq!(states(&report, check), ["ok"], "{report}");
+    }
+    assert_eq!((said.status.code(), &report["queue"]), (Some(0), &json!("file")), "{report}");
+    assert_eq!(result_of(&native.url(""), &receipt).await["outcome"], "done");
+}
+
+#[tokio::test]
 async fn serve_refuses_a_redis_that_would_lose_jobs_unless_told_to_accept_it() {
     let redis = Redis::start().await;
     redis.configure("maxmemory-policy", "allkeys-lru").await;

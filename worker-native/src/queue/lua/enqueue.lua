@@ -65,7 +65,7 @@ local function store(kind, id, meta, left, body, more)
     call('SET', base .. 'idem:' .. more.key, answer, 'PX', ARGV[4])
   end
   count_tenant(kind.tenant, 1, size)
-  kind.stored = kind.stored + 1
+  kind.stored, kind.first = kind.stored + 1, kind.first or sid
   total, bytes, stored = total + 1, bytes + size, stored + 1
   return {1}
 end
@@ -80,7 +80,7 @@ for _, kind in ipairs(kinds) do
   count('depth', kind.lane, kind.stored)
   if kind.stored > 0 then
     new_flow(kind.flow)
-    waits(kind.flow, now)
+    waits(kind.flow, kind.first)
   end
 end
 count('count', 'bytes', bytes - bytes_before)

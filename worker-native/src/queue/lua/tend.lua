@@ -15,18 +15,12 @@ end
 local now = now_ms()
 local waiting, pending = 0, 0
 
-local function later(a, b)
-  local a1, a2 = string.match(a, '(%d+)-(%d+)')
-  local b1, b2 = string.match(b, '(%d+)-(%d+)')
-  a1, b1 = tonumber(a1), tonumber(b1)
-  return a1 > b1 or (a1 == b1 and tonumber(a2) > tonumber(b2))
-end
-
-local function forget_consumers(stream)
+-- Counts what consumers hold, and forgets those that are gone.
+local function tend_consumers(stream)
   for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, GROUP)) do
-    if field(info, 'pending') == 0 and field(info, 'idle') > 3600000 then
-      call('XGROUP', 'DELCONSUMER', stream, GROUP, field(info, 'name'))
-    end
+    local name, holds = field(info, 'name'), field(info, 'pending')
+    if name ~= NOBODY then pending = pending + holds end
+    if holds == 0 and field(info, 'idle') > 3600000 then call('XGROUP', 'DELCONSUMER', stream, GROUP, name) end
   end
 end
 
@@ -36,8 +30,7 @@ local function tend_flow(flow)
   if length == 0 and tenant_of(flow) ~= '' then
     call('DEL', stream)
     call('SREM', base .. 'flows', flow)
-    call('ZREM', base .. 'ring:' .. class_of(flow), flow)
-    call('HDEL', base .. 'heads', flow)
+    rests(flow)
     return
   end
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
@@ -46,11 +39,10 @@ local function tend_flow(flow)
     remade = remade + 1
     groups = call('XINFO', 'GROUPS', stream)
   end
-  forget_consumers(stream)
+  tend_consumers(stream)
   waiting = waiting + length
-  pending = pending + field(groups[1], 'pending')
-  local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  if last and later(last[1], field(groups[1], 'last-delivered-id')) then waits(flow, now) end
+  local head = after(flow, field(groups[1], 'last-delivered-id'))
+  if head then waits(flow, head) end
 end
 
 local function sum(key)
@@ -88,9 +80,9 @@ local function recount()
       for _, one in ipairs(page) do
         start = '(' .. one[1]
         local lane = lanes[one[1]]
-        if lane then
+        if lane and one[2] ~= NOBODY then
           add(running, lane, 1)
-        else
+        elseif not lane then
           call('XACK', stream, GROUP, one[1])
         end
       end

@@ -22,6 +22,9 @@ const TEND_EVERY: Duration = Duration::from_secs(4);
 /// Most jobs one script takes over or hands out: Redis serves nobody else meanwhile.
 const MOST: usize = 1_000;
 
+/// Longest time one command waits for a job.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// What was last seen of a task's data, to tell when all of it is gone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
@@ -58,6 +61,8 @@ impl JobQueue for RedisQueue {
     }
 
     async fn wait(&self, task: &str, up_to: Duration) -> Result<(), QueueError> {
+        // For Redis no time is for ever.
+        let up_to = up_to.clamp(Duration::from_millis(1), LONGEST_WAIT);
         let slot = {
             let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(waiting.entry(task.to_owned()).or_default())
@@ -65,12 +70,12 @@ impl JobQueue for RedisQueue {
         let mut slot = slot.lock().await;
         let mut connection = match slot.take() {
             Some(connection) => connection,
-            None => self.0.link.blocking(Duration::from_secs(5))?,
+            None => self.0.link.blocking(LONGEST_WAIT)?,
         };
         let mut command = redis::cmd("BLPOP");
-        command.arg(self.key(task, "wake")).arg(up_to.min(Duration::from_secs(5)).as_secs_f64());
+        command.arg(self.key(task, "wake")).arg(up_to.as_secs_f64());
         let woken: redis::RedisResult<Value> = command.query_async(&mut connection).await;
-        // Not kept after an error: this connection is not repaired.
+        // Not kept after an error: the command that was given up may still wait on it.
         self.0.link.checked(woken)?;
         *slot = Some(connection);
         Ok(())
