@@ -40,7 +40,11 @@ macro_rules! stamp {
     };
 }
 
-stamp!({ redis: crate::queue::rig::OnRedis }, {
+stamp!({
+    redis: crate::queue::rig::OnRedis,
+    cluster: crate::queue::rig::OnCluster,
+    sqlite: crate::queue::rig::OnSqlite,
+}, {
     accepting: [
         a_job_is_claimed_once_and_whole_and_counted_until_it_is_settled,
         each_job_of_a_hand_in_is_answered_on_its_own_and_in_order,
@@ -101,10 +105,11 @@ stamp!({ redis: crate::queue::rig::OnRedis }, {
     ],
     listing: [
         results_are_listed_newest_first_and_so_many,
-        results_are_listed_by_task_sensor_and_time,
+        results_are_listed_by_task_sensor_outcome_and_time,
         a_late_settlement_hides_no_newer_result,
         what_a_caller_waits_for_is_not_listed,
         no_more_than_the_history_is_listed,
+        all_results_are_listed_page_by_page_and_once,
         a_result_ends_with_its_time,
     ],
     model: [

@@ -68,7 +68,7 @@ local function read(flow, n)
   if found and found.err then
     -- What lies in the stream was accepted: from its beginning.
     make_group(flow)
-    count('count', 'remade', 1)
+    count('count', 'found_remade', 1)
     found = redis.pcall(unpack(command))
   end
   if not found or found.err then return {} end

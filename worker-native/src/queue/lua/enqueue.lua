@@ -3,7 +3,7 @@
 --   for each kind: flow, lane,
 --   for each job: its kind, id, META up to its starts, ms left or '-', body, and what few have, in JSON, or '':
 --   room, key, print (fingerprint), status, answer
--- Gives {{1} stored | {0, bound, depth, bytes} | {2, status, body} | {3} conflict ...}, depths
+-- Gives {{1} stored | {0, bound, depth, bytes} | {2, status, body} | {3} conflict ...}, depths, the data's name
 local WIDTH = 6
 local max_depth, max_bytes, percent = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) / 100
 local now = now_ms()
@@ -85,4 +85,4 @@ for _, kind in ipairs(kinds) do
 end
 count('count', 'bytes', bytes - bytes_before)
 if stored > 0 then wake() end
-return {answers, call('HGETALL', base .. 'depth')}
+return {answers, call('HGETALL', base .. 'depth'), call('GET', base .. 'born') or ''}

@@ -2,7 +2,7 @@
 -- ARGV: ms to keep a result, results to keep, ms to keep one that is awaited, ms to keep a dead letter, dead letters to
 --   keep, then for each job: "flow lane", sid, id, bytes, result, and what few have, in JSON, or '':
 --   callback, awaited, dead (its failures)
--- Gives {1 where it was the first ...}, depths
+-- Gives {1 where it was the first ...}, depths, the data's name
 local WIDTH = 6
 -- Lua passes no more than some thousand arguments.
 local MOST = 500
@@ -80,4 +80,4 @@ if buried > 0 then
   end
 end
 tell(ids, now)
-return {firsts, call('HGETALL', base .. 'depth')}
+return {firsts, call('HGETALL', base .. 'depth'), call('GET', base .. 'born') or ''}

@@ -2,6 +2,9 @@
 -- ARGV: a new name for this data, the name it had when last seen or '', jobs unsettled then, ms between two looks,
 --   ms to keep a dead letter
 -- Gives the data's name, jobs lost since the last look, groups made again
+local now = now_ms()
+-- The first write frees: all that follow are allowed when memory is full, and then consumers depend on this to go on.
+call('ZREMRANGEBYSCORE', base .. 'dead', '-inf', now - tonumber(ARGV[5]))
 local born = call('GET', base .. 'born')
 local lost, remade = 0, 0
 if not born then
@@ -12,7 +15,6 @@ if not born then
 elseif not call('SET', base .. 'tended', '1', 'NX', 'PX', ARGV[4]) then
   return {born, 0, 0}
 end
-local now = now_ms()
 local waiting, pending = 0, 0
 
 -- Counts what consumers hold, and forgets those that are gone.
@@ -112,7 +114,9 @@ if waiting + call('ZCARD', base .. 'delayed') ~= unsettled or pending ~= sum('ru
   recount()
   lost = lost + math.max(0, unsettled - sum('depth'))
 end
+-- Those that a claim found to be gone, and made.
+remade = remade + number('count', 'found_remade')
+call('HDEL', base .. 'count', 'found_remade')
 count('count', 'lost', lost)
 count('count', 'remade', remade)
-call('ZREMRANGEBYSCORE', base .. 'dead', '-inf', now - tonumber(ARGV[5]))
 return {born, lost, remade}

@@ -16,7 +16,7 @@ use crate::queue::job::JobState;
 impl JobBook for RedisQueue {
     async fn job(&self, task: &str, job_id: &str) -> Result<Option<JobState>, QueueError> {
         let add = |command: &mut redis::Cmd| {
-            command.arg(job_id);
+            command.arg(job_id).arg(super::to_millis(self.0.config.result_ttl));
         };
         let known: Vec<Value> = self.invoke(&lua::JOB, task, add).await?;
         let read = |value: &Value| redis::from_redis_value_ref::<Option<String>>(value);
@@ -56,8 +56,8 @@ impl JobBook for RedisQueue {
 
     async fn counts(&self, task: &str) -> Result<Counts, QueueError> {
         // A script, and no transaction: of those Redis takes none when its memory is full.
-        type Found = (Vec<(String, i64)>, Vec<(String, i64)>, u64, u64, Vec<Option<u64>>);
-        let (depths, running, delayed, dead, counted): Found = self.invoke(&lua::COUNTS, task, |_| {}).await?;
+        type Found = (Vec<(String, i64)>, Vec<(String, i64)>, u64, u64, Vec<Option<u64>>, String);
+        let (depths, running, delayed, dead, counted, name): Found = self.invoke(&lua::COUNTS, task, |_| {}).await?;
         let counted = |i: usize| counted.get(i).copied().flatten().unwrap_or_default();
         let counts = Counts {
             depths: wire::depths(depths),
@@ -68,7 +68,7 @@ impl JobBook for RedisQueue {
             lost: counted(2),
             dead,
         };
-        self.saw_depth(task, &counts.depths);
+        self.saw_depth(task, &name, &counts.depths);
         Ok(counts)
     }
 

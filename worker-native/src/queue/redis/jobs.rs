@@ -154,7 +154,12 @@ impl JobQueue for RedisQueue {
             command.arg(new).arg(&seen.name).arg(seen.unsettled).arg(to_millis(TEND_EVERY)).arg(dead_ttl);
         };
         let (name, lost, groups_remade): (String, u64, u64) = self.invoke(&lua::TEND, task, add).await?;
-        self.see(task, |seen| seen.name.clone_from(&name));
+        // Of data that are new nothing has been seen yet.
+        self.see(task, |seen| {
+            if seen.name != name {
+                *seen = Seen { name, unsettled: 0 };
+            }
+        });
         Ok(Tended { lost, groups_remade })
     }
 
@@ -181,9 +186,10 @@ impl RedisQueue {
             command.arg(to_millis(config.idempotency_ttl));
             jobs.add(command);
         };
-        let (answers, depths): (Vec<Vec<Value>>, Vec<(String, i64)>) = self.invoke(&lua::ENQUEUE, task, add).await?;
+        type Found = (Vec<Vec<Value>>, Vec<(String, i64)>, String);
+        let (answers, depths, name): Found = self.invoke(&lua::ENQUEUE, task, add).await?;
         let depths = wire::depths(depths);
-        self.saw_depth(task, &depths);
+        self.saw_depth(task, &name, &depths);
         answers.iter().map(|answer| wire::enqueued(answer, &depths)).collect()
     }
 
@@ -198,9 +204,9 @@ impl RedisQueue {
             }
         };
         let call = self.invoke(&lua::SETTLE, task, add);
-        let (firsts, depths): (Vec<u8>, Vec<(String, i64)>) = call.await?;
+        let (firsts, depths, name): (Vec<u8>, Vec<(String, i64)>, String) = call.await?;
         let depths = wire::depths(depths);
-        self.saw_depth(task, &depths);
+        self.saw_depth(task, &name, &depths);
         Ok(firsts.into_iter().map(|first| Settled { first: first == 1, depths: depths.clone() }).collect())
     }
 
@@ -216,8 +222,13 @@ impl RedisQueue {
         }
     }
 
-    /// Remembers how many jobs there were: if all data go, so many are lost.
-    pub(super) fn saw_depth(&self, task: &str, depths: &crate::queue::Depths) {
-        self.see(task, |seen| seen.unsettled = depths.values().map(|depth| u64::from(*depth)).sum());
+    /// Remembers how many jobs there were: if all data go, so many are lost. What is seen of data of another name is not
+    /// that which goes; `tend` finds it and counts first.
+    pub(super) fn saw_depth(&self, task: &str, name: &str, depths: &crate::queue::Depths) {
+        self.see(task, |seen| {
+            if seen.name == name {
+                seen.unsettled = depths.values().map(|depth| u64::from(*depth)).sum();
+            }
+        });
     }
 }

@@ -181,7 +181,7 @@ pub(super) fn counts(file: &Connection, task: &str) -> rusqlite::Result<Counts> 
     let lane = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, to_u32(row.get(1)?), to_u32(row.get(2)?)));
     let lanes = all(file, sql::COUNTS_LANES, [task], lane)?;
     let by = |of: fn(&(String, u32, u32)) -> u32| -> Depths {
-        lanes.iter().map(|lane| (lane.0.clone(), of(lane))).collect()
+        lanes.iter().map(|lane| (lane.0.clone(), of(lane))).filter(|(_, jobs)| *jobs > 0).collect()
     };
     (counts.depths, counts.running) = (by(|lane| lane.1), by(|lane| lane.2));
     moment.commit()?;

@@ -5,15 +5,15 @@ use std::time::Duration;
 use shared::reading::Input;
 use worker_native::queue::{Enqueued, Entry, NewJob, Outcome};
 
-use super::rig::{Backend, LONG, Rig, SHORT_LEASE, TASK, all, counted, depths, entry, ids, new, new_once, settlement};
+use super::rig::{Backend, LONG, Rig, SHORT_LEASE, TASK, accepted, all, counted, depths, entry, ids, new, new_once, settlement};
 use crate::support::{LIMIT, until};
 
 pub(crate) async fn a_job_is_claimed_once_and_whole_and_counted_until_it_is_settled<B: Backend>() {
     let rig = Rig::<B>::start(&[]).await;
     let (first, second) = (entry(), Entry { lane: "accurate".to_owned(), ..entry() });
-    assert_eq!(rig.hand_in(new(first.clone())).await, Enqueued::Accepted(depths(&[("fast", 1)])));
+    assert_eq!(accepted(rig.hand_in(new(first.clone())).await), depths(&[("fast", 1)]));
     let both = depths(&[("accurate", 1), ("fast", 1)]);
-    assert_eq!(rig.hand_in(new(second.clone())).await, Enqueued::Accepted(both.clone()));
+    assert_eq!(accepted(rig.hand_in(new(second.clone())).await), both);
 
     let claimed = rig.claim(TASK, "c1", 10).await.unwrap();
     let entries: Vec<&Entry> = claimed.iter().map(|job| job.entry.as_ref().unwrap()).collect();
@@ -85,8 +85,8 @@ pub(crate) async fn numbers_and_texts_are_kept_bit_for_bit<B: Backend>() {
         sensor_id: Some("a \"sensor\"\n with \\ and é".to_owned()),
         timestamp: Some(0.1 + 0.2),
         deadline_at: Some(u64::MAX / 2),
-        tenant: Some("t-1".to_owned()),
-        callback: Some("https://example.org/a?b=c d".to_owned()),
+        tenant: Some("t-1:x".to_owned()),
+        callback: Some("https://example.org/a?b=c%20d".to_owned()),
         input: Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE, f32::MAX, f32::EPSILON]),
         ..entry()
     };

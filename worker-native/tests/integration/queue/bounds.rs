@@ -2,7 +2,7 @@
 
 use worker_native::queue::{Bound, Enqueued, Entry, Full, NewJob, Retry};
 
-use super::rig::{Backend, LONG, Rig, TASK, counted, depths, entry, new, new_once, of_tenant};
+use super::rig::{Backend, LONG, Rig, TASK, accepted, counted, depths, entry, new, new_once, of_tenant};
 
 fn bound(answer: &Enqueued) -> Option<Bound> {
     match answer {
@@ -149,7 +149,7 @@ pub(crate) async fn what_is_refused_leaves_no_trace<B: Backend>() {
     rig.done(&claimed[0]).await;
     // Its key was not used up either, and neither was its id.
     let again = rig.hand_in(new_once(job.clone(), "k", "another")).await;
-    assert_eq!(again, Enqueued::Accepted(depths(&[("accurate", 1)])));
+    assert_eq!(accepted(again), depths(&[("accurate", 1)]));
     assert_eq!(rig.take("c1").await.ticket.job_id, job.job_id);
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use worker_native::queue::{Entry, Outcome, ResultsFilter, Settlement};
+use worker_native::queue::{Entry, Outcome, ResultsFilter, ResultsMark, Settlement};
 
 use super::rig::{Backend, Rig, TASK, all, entry, settlement};
 use crate::support::until;
@@ -33,7 +33,7 @@ pub(crate) async fn results_are_listed_newest_first_and_so_many<B: Backend>() {
     assert!(rig.listed(&ResultsFilter::default()).await.is_empty(), "none asked for");
 }
 
-pub(crate) async fn results_are_listed_by_task_sensor_and_time<B: Backend>() {
+pub(crate) async fn results_are_listed_by_task_sensor_outcome_and_time<B: Backend>() {
     let rig = Rig::<B>::start(&[]).await;
     // More than a page of one sensor's, with another's in between.
     let mut rare = Vec::new();
@@ -53,6 +53,11 @@ pub(crate) async fn results_are_listed_by_task_sensor_and_time<B: Backend>() {
     assert_eq!(rig.listed(&since).await, rare[..10], "at or after");
     let nobody = ResultsFilter { limit: 5, sensor_id: Some("nobody".to_owned()), ..ResultsFilter::default() };
     assert!(rig.listed(&nobody).await.is_empty());
+
+    let (failed, claimed) = rig.held_by("c1").await;
+    rig.finish(&claimed, Outcome::Failed).await;
+    let by_outcome = ResultsFilter { limit: 100, outcome: Some(Outcome::Failed), ..ResultsFilter::default() };
+    assert_eq!(rig.listed(&by_outcome).await, [failed.job_id]);
 
     let other = ended(&rig, "other", "rare", 1_950).await;
     let tasks: &[&str] = &[TASK, "other"];
@@ -95,6 +100,51 @@ pub(crate) async fn no_more_than_the_history_is_listed<B: Backend>() {
     })
     .await;
     assert_eq!(rig.state(&jobs[4]).await.state, "done", "by its id it can still be read");
+}
+
+/// Pages of a listing of all, until it ends or so many have been read.
+async fn pages<B: Backend>(
+    rig: &Rig<B>,
+    mut mark: Option<ResultsMark>,
+    size: usize,
+    count: usize,
+) -> (Vec<String>, Option<ResultsMark>) {
+    let mut found = Vec::new();
+    for _ in 0..count {
+        let page = rig.results_page(TASK, mark.as_ref(), size).await.unwrap();
+        assert!(page.results.len() <= size);
+        let ids = page.results.iter().map(|result| serde_json::from_str::<serde_json::Value>(result.get()).unwrap());
+        found.extend(ids.map(|result| result["job_id"].as_str().unwrap().to_owned()));
+        mark = page.next;
+        if mark.is_none() {
+            break;
+        }
+    }
+    (found, mark)
+}
+
+pub(crate) async fn all_results_are_listed_page_by_page_and_once<B: Backend>() {
+    let rig = Rig::<B>::start(&[]).await;
+    assert_eq!(pages(&rig, None, 10, 10).await.0, [""; 0]);
+    let mut jobs = Vec::new();
+    for finished_at in 1..=20 {
+        jobs.push(ended(&rig, TASK, "s", finished_at).await);
+    }
+    jobs.reverse();
+    for size in [1, 3, 20, 100] {
+        assert_eq!(pages(&rig, None, size, 100).await.0, jobs, "by {size}");
+    }
+    // What comes meanwhile is not listed, however much it is, and moves nothing.
+    let (mut found, mut mark) = pages(&rig, None, 4, 1).await;
+    while mark.is_some() {
+        for _ in 0..7 {
+            ended(&rig, TASK, "s", 100).await;
+        }
+        let (more, next) = pages(&rig, mark, 4, 1).await;
+        found.extend(more);
+        mark = next;
+    }
+    assert_eq!(found, jobs);
 }
 
 pub(crate) async fn a_result_ends_with_its_time<B: Backend>() {

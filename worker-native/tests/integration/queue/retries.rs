@@ -126,21 +126,13 @@ pub(crate) async fn what_is_not_held_is_not_retried<B: Backend>() {
 pub(crate) async fn a_released_job_is_claimed_before_all_others_and_uncharged<B: Backend>() {
     let rig = Rig::<B>::start(&[]).await;
     rig.accept(of_class(Priority::Low)).await;
-    let claimed = rig.take("c1").await;
+    let mut held = rig.take("c0").await;
     rig.accept_all(vec![of_class(Priority::High), entry(), of_class(Priority::Low)]).await;
-    for consumer in ["c2", "c1", "c1"] {
-        if consumer == "c1" {
-            release(&rig, &claimed).await;
-        }
-        let again = if consumer == "c2" {
-            release(&rig, &claimed).await;
-            let again = rig.take("c2").await;
-            rig.release(TASK, "c2", std::slice::from_ref(&again.ticket)).await.unwrap();
-            rig.take("c1").await
-        } else {
-            rig.take("c1").await
-        };
-        assert_eq!((&again.ticket.job_id, again.attempt), (&claimed.ticket.job_id, 1));
+    for turn in 0..4 {
+        rig.release(TASK, &format!("c{turn}"), std::slice::from_ref(&held.ticket)).await.unwrap();
+        let again = rig.take(&format!("c{}", turn + 1)).await;
+        assert_eq!((&again.ticket.job_id, again.attempt), (&held.ticket.job_id, 1));
+        held = again;
     }
     assert_eq!(rig.claim(TASK, "c1", 10).await.unwrap().len(), 3, "and the others after it");
 }

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use shared::reading::Input;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
 use worker_native::config::{Config, Source};
 use worker_native::queue::{
     Claimed, Counts, Depths, Enqueued, Entry, JobState, NewJob, Once, Outcome, Priority, Queue, QueueError,
@@ -17,6 +20,7 @@ use worker_native::queue::{
 use worker_native::routing::DecisionRecord;
 
 use crate::support::redis::Redis;
+use crate::support::redis_cluster::RedisCluster;
 use crate::support::until;
 
 pub(crate) const TASK: &str = "pump-anomaly";
@@ -49,6 +53,47 @@ impl Backend for OnRedis {
 
     fn settings(&self) -> Vec<(&'static str, String)> {
         vec![("REDIS_URL", self.0.url())]
+    }
+}
+
+/// A file of its own.
+#[derive(Debug)]
+pub(crate) struct OnSqlite(TempDir);
+
+#[async_trait]
+impl Backend for OnSqlite {
+    async fn start() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![("QUEUE_FILE", self.0.path().join("queue.sqlite").display().to_string())]
+    }
+}
+
+/// Keys of its own on a cluster, which tests that run at the same time share: one takes seconds to form.
+#[derive(Debug)]
+pub(crate) struct OnCluster {
+    cluster: Arc<RedisCluster>,
+    prefix: String,
+}
+
+#[async_trait]
+impl Backend for OnCluster {
+    async fn start() -> Self {
+        static CLUSTER: Mutex<Weak<RedisCluster>> = Mutex::const_new(Weak::new());
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let mut shared = CLUSTER.lock().await;
+        let cluster = match shared.upgrade() {
+            Some(cluster) => cluster,
+            None => Arc::new(RedisCluster::start().await),
+        };
+        *shared = Arc::downgrade(&cluster);
+        Self { cluster, prefix: format!("ir{}", STARTED.fetch_add(1, Ordering::Relaxed)) }
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![("REDIS_URL", self.cluster.url()), ("QUEUE_PREFIX", self.prefix.clone())]
     }
 }
 
@@ -245,6 +290,14 @@ pub(crate) fn depths(pairs: &[(&str, u32)]) -> Depths {
 /// Without the tiers that have none.
 pub(crate) fn counted(depths: &Depths) -> Depths {
     depths.iter().filter(|(_, n)| **n > 0).map(|(lane, n)| (lane.clone(), *n)).collect()
+}
+
+/// The unsettled jobs after a hand-in that must have been accepted.
+pub(crate) fn accepted(answer: Enqueued) -> Depths {
+    match answer {
+        Enqueued::Accepted(depths) => counted(&depths),
+        other @ (Enqueued::Replayed(_) | Enqueued::Conflict | Enqueued::Full(_)) => panic!("{other:?}"),
+    }
 }
 
 pub(crate) fn ids(claimed: &[Claimed]) -> Vec<&str> {

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use super::{Process, tool, until};
+use super::{LIMIT, Process, tool, until};
 
 #[derive(Debug)]
 pub(crate) struct Redis {
@@ -52,7 +52,9 @@ impl Redis {
     }
 
     pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        self.client().get_multiplexed_async_connection().await.unwrap()
+        // Each write waits for the disk, and the client's own limit is half a second.
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
+        self.client().get_multiplexed_async_connection_with_config(&config).await.unwrap()
     }
 
     /// Kills it without warning and starts it again on its append-only file.

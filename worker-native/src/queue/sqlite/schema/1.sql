@@ -47,7 +47,6 @@ CREATE TABLE job (
   lane TEXT NOT NULL,
   state INTEGER NOT NULL,
   starts INTEGER NOT NULL,   -- that count
-  claim INTEGER NOT NULL,    -- which claim holds it: tickets of earlier ones are void
   accepted INTEGER NOT NULL,
   deadline INTEGER,
   due INTEGER,               -- end of the lease, or of the pause
