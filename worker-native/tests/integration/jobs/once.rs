@@ -135,11 +135,12 @@ async fn a_call_goes_on_when_its_caller_leaves_and_is_in_flight_until_then() {
     let mut count = 3e6;
     loop {
         let (url, body, key) = (native.url("/predict"), turns(count), format!("k{count}"));
+        let before = caller.pool("looping", 1).await["rows"].as_u64();
         let mut first = JoinSet::new();
         first.spawn(async move { post_with(&url, &body, &[(KEY, &key)]).await });
         let sent = until("the run", || async {
             let pool = caller.pool("looping", 1).await;
-            (pool["in_use"] == 1 || pool["rows"] != 0).then_some(())
+            (pool["in_use"] == 1 || pool["rows"].as_u64() > before).then_some(())
         });
         sent.await;
         // The caller leaves.
