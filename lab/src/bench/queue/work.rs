@@ -1,67 +1,82 @@
 //! The work that every queue is given: a mean of seven numbers a job, and its result kept. One process hands jobs in,
 //! one runs them; each is this binary again, so that they share nothing but the queue.
+//!
+//! Owns the command, the queue's settings, a job and its result. What is done with them is `halves`'s; who starts such
+//! a process, and what it costs, is `child`'s.
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use shared::reading::Input;
 use worker_native::config::{Config, QueueConfig, Source};
-use worker_native::queue::{self, Claimed, Entry, NewJob, Outcome, Priority, Queue, Settlement};
+use worker_native::queue::{self, Claimed, Entry, NewJob, Outcome, Priority, Settlement};
 use worker_native::routing::DecisionRecord;
 
-const TASK: &str = "bench";
-const READINGS: u64 = 64;
-/// Jobs of one hand-in, as BullMQ's script does it.
-const BULK: u64 = 500;
-/// Jobs claimed and settled at once, and how many such groups are under way.
-const GROUP: usize = 256;
-const LOOPS: usize = 4;
+use super::halves;
 
-/// Which half of the work.
+pub(super) const TASK: &str = "bench";
+const READINGS: u64 = 64;
+/// Nothing that is measured takes as long; a queue that lost a job would be waited for without end.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Which part of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Half {
-    /// Hands jobs in.
+    /// Hands jobs in, many at once.
     Enqueue,
     /// Runs them.
     Run,
     /// Both, in one process: for a queue that belongs to one.
     Both,
+    /// Hands a bulk in, runs as many, and again: the backlog stays as it is.
+    Steady,
+    /// Hands jobs in one by one, from many callers at once.
+    EnqueueSingly,
+    /// Runs jobs, and settles them one by one, many at once.
+    SettleSingly,
+}
+
+impl Half {
+    /// The name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkArgs {
-    /// Which half.
+    /// Which part.
     #[arg(value_enum)]
     pub(crate) half: Half,
     /// A Redis URL, or the path of a file.
     pub(crate) queue: String,
     /// How many jobs.
     pub(crate) jobs: u64,
+    /// A setting of the queue, as NAME=VALUE; may be given again.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
 }
 
-/// Does one half; says `ready`, waits for a line, works, and tells the seconds it took.
+/// Does its part; says `ready`, waits for a line, works, and tells the seconds it took and, on a line of its own, how
+/// often it claimed jobs.
 ///
 /// # Errors
 /// What keeps it from its work.
 pub(crate) fn run(args: &WorkArgs) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let queue = queue::open(&config(&args.queue)?)?;
+        let queue = queue::open(&config(&args.queue, &args.set)?)?;
         queue.counts(TASK).await.context("the queue does not answer")?;
         say("ready")?;
         std::io::stdin().read_line(&mut String::new())?;
         let started = Instant::now();
-        match args.half {
-            Half::Enqueue => enqueue(&queue, args.jobs).await?,
-            Half::Run => run_jobs(&queue, args.jobs).await?,
-            Half::Both => tokio::try_join!(enqueue(&queue, args.jobs), run_jobs(&queue, args.jobs)).map(|_| ())?,
-        }
-        say(&started.elapsed().as_secs_f64().to_string())
+        let done = tokio::time::timeout(LIMIT, halves::work(queue, args.half, args.jobs)).await;
+        let claims = done.with_context(|| format!("the work was not done after {} s", LIMIT.as_secs()))??;
+        say(&started.elapsed().as_secs_f64().to_string())?;
+        say(&claims.to_string())
     })
 }
 
@@ -71,7 +86,11 @@ fn say(text: &str) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn config(queue: &str) -> anyhow::Result<QueueConfig> {
+/// A queue at a URL or in a file, without bounds, with these settings (`NAME=VALUE`) over the defaults.
+///
+/// # Errors
+/// When a setting is none.
+pub(crate) fn config(queue: &str, more: &[String]) -> anyhow::Result<QueueConfig> {
     let is_url = queue.contains("://");
     let mut settings = BTreeMap::from([
         ("QUEUE_MAX_DEPTH".to_owned(), "100000000".to_owned()),
@@ -80,6 +99,10 @@ fn config(queue: &str) -> anyhow::Result<QueueConfig> {
         ("REDIS_TIMEOUT_MS".to_owned(), "60000".to_owned()),
     ]);
     settings.insert(if is_url { "REDIS_URL" } else { "QUEUE_FILE" }.to_owned(), queue.to_owned());
+    for setting in more {
+        let (name, value) = setting.split_once('=').with_context(|| format!("{setting} is no NAME=VALUE"))?;
+        settings.insert(name.to_owned(), value.to_owned());
+    }
     let source = Source::new(settings, None)?;
     Ok(Config::read(source)?.queue)
 }
@@ -109,53 +132,17 @@ fn entry(i: u64) -> Entry {
     }
 }
 
-/// Hands jobs in, a few bulks at once.
-pub(crate) async fn enqueue(queue: &Arc<dyn Queue>, jobs: u64) -> anyhow::Result<()> {
-    let next = AtomicU64::new(0);
-    let one = || async {
-        loop {
-            let from = next.fetch_add(BULK, Ordering::Relaxed);
-            if from >= jobs {
-                return anyhow::Ok(());
-            }
-            let bulk =
-                (from..jobs.min(from + BULK)).map(|i| NewJob { entry: entry(i), left: None, room: None, once: None });
-            queue.enqueue(TASK, bulk.collect()).await?;
-        }
-    };
-    tokio::try_join!(one(), one(), one()).map(|_| ())
+/// The job of a number.
+pub(super) fn new_job(i: u64) -> NewJob {
+    NewJob { entry: entry(i), left: None, room: None, once: None }
 }
 
-/// Runs jobs until so many are settled.
-pub(crate) async fn run_jobs(queue: &Arc<dyn Queue>, jobs: u64) -> anyhow::Result<()> {
-    let settled = Arc::new(AtomicU64::new(0));
-    let mut loops = tokio::task::JoinSet::new();
-    for i in 0..LOOPS {
-        let (queue, settled) = (Arc::clone(queue), Arc::clone(&settled));
-        loops.spawn(async move { run_loop(&queue, &format!("c{i}"), &settled, jobs).await });
-    }
-    while let Some(ended) = loops.join_next().await {
-        ended??;
-    }
-    Ok(())
-}
-
-async fn run_loop(queue: &Arc<dyn Queue>, consumer: &str, settled: &AtomicU64, jobs: u64) -> anyhow::Result<()> {
-    while settled.load(Ordering::Relaxed) < jobs {
-        let claimed = queue.claim(TASK, consumer, GROUP).await?;
-        if claimed.is_empty() {
-            queue.wait(TASK, Duration::from_millis(20)).await?;
-            continue;
-        }
-        let results = claimed.into_iter().map(settlement).collect::<anyhow::Result<Vec<_>>>()?;
-        let firsts = queue.settle(TASK, results).await?.iter().filter(|settled| settled.first).count();
-        settled.fetch_add(firsts as u64, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
+/// Runs a job.
+///
+/// # Errors
+/// When it is none of ours.
 #[expect(clippy::cast_precision_loss, reason = "seven numbers")]
-fn settlement(job: Claimed) -> anyhow::Result<Settlement> {
+pub(super) fn settlement(job: Claimed) -> anyhow::Result<Settlement> {
     let entry = job.entry.map_err(anyhow::Error::msg)?;
     let Input::Features(features) = &entry.input else { anyhow::bail!("no numbers") };
     let score = features.iter().sum::<f32>() / features.len() as f32;
