@@ -142,8 +142,8 @@ impl Book {
 
     /// Waits until a job handed in from now on has its result; how long that took.
     pub(super) async fn runs_again(&self, base: &str) -> Duration {
-        let since = Instant::now();
-        let id = until("a 202", || self.hand_in(base, &body(&normal()), None)).await;
+        let (since, reading) = (Instant::now(), body(&normal()));
+        let id = until("a 202", || self.hand_in(base, &reading, None)).await;
         self.fate(base, &id).await.expect("a job after the fault is not lost");
         since.elapsed()
     }

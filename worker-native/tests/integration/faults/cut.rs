@@ -54,8 +54,8 @@ async fn in_the_answer_to_a_hand_in_that_is_sent_again() {
     let one = |i: usize| {
         let (rig, base) = (&rig, &base);
         async move {
-            let key = format!("key-{i}");
-            until("a 202", || rig.book.hand_in(base, &reading(), Some(&key))).await
+            let (key, reading) = (format!("key-{i}"), reading());
+            until("a 202", || rig.book.hand_in(base, &reading, Some(&key))).await
         }
     };
     stream::iter(0..JOBS).map(one).buffer_unordered(CALLERS).count().await;
