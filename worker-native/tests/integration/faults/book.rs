@@ -32,6 +32,7 @@ struct Entries {
     refused: usize,
     unanswered: usize,
     slowest_refusal: Duration,
+    last_refusal: String,
 }
 
 /// What callers saw.
@@ -50,6 +51,8 @@ pub(super) struct Account {
     /// The connection ended without an answer.
     pub(super) unanswered: usize,
     pub(super) slowest_refusal: Duration,
+    /// The words of the last one.
+    pub(super) last_refusal: String,
     /// Results by outcome, of what was accepted.
     pub(super) outcomes: BTreeMap<String, usize>,
     /// Results of hand-ins that nobody got a 202 for: what was refused, or not answered, and stored all the same.
@@ -97,6 +100,7 @@ impl Book {
             Some((status, problem)) => {
                 assert!(status >= 400 && problem["code"].is_string(), "{status} {problem}");
                 entries.refused += 1;
+                entries.last_refusal = problem.to_string();
                 entries.slowest_refusal = entries.slowest_refusal.max(sent.elapsed());
             }
             None => entries.unanswered += 1,
@@ -185,6 +189,7 @@ impl Book {
                 refused: entries.refused,
                 unanswered: entries.unanswered,
                 slowest_refusal: entries.slowest_refusal,
+                last_refusal: entries.last_refusal.clone(),
                 ..Account::default()
             };
             (account, entries.accepted.clone())

@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream};
 use worker_native::queue::redis::scripts::{CLAIM, ENQUEUE, SETTLE, Script};
 
 use super::book::CALLERS;
-use super::rig::{Rig, nothing, reading, serve};
+use super::rig::{PATIENT, Rig, nothing, reading, serve};
 use crate::support::proxy::CuttingProxy;
 use crate::support::until;
 
@@ -13,7 +13,7 @@ const JOBS: usize = 200;
 /// Runs jobs on a worker whose connection is cut in the answer to every third call of a script.
 async fn worker_is_cut(number: &str, fault: &str, script: &'static Script) {
     let rig = Rig::start().await;
-    let api = rig.api().await;
+    let api = rig.service("api", &[PATIENT]).await;
     let proxy = CuttingProxy::start(rig.redis.port, script.hash(), 3).await;
     let _worker = serve(&proxy.url(), &rig.models, "worker", &[("CLAIM_BATCH", "8"), ("MAX_ATTEMPTS", "50")]).await;
     let base = api.url("");

@@ -13,6 +13,9 @@ use crate::support::redis::Redis;
 /// A worker that is gone is noticed within this.
 const LEASE_MS: &str = "1000";
 
+/// Where every refusal counts: a disk that is slow for a moment is not what is looked at.
+pub(super) const PATIENT: (&str, &str) = ("REDIS_TIMEOUT_MS", "10000");
+
 /// A Redis, models, and the book.
 #[derive(Debug)]
 pub(super) struct Rig {
