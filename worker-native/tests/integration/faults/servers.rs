@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::book::{Account, Book, CALLERS};
-use super::rig::{Rig, has_told, models, nothing, reading, serve, settled};
+use super::rig::{Rig, models, nothing, reading, serve, settled, told};
 use crate::support::native::Native;
 use crate::support::redis_sentinel::RedisSentinel;
 use crate::support::until;
@@ -36,7 +36,7 @@ async fn closed_after_loss(rig: &Rig, native: &Native, gone_at: Instant) -> (Acc
         Some(rig.book.metric(&base, "router_jobs_lost_total").await).filter(|lost| *lost > 0)
     })
     .await;
-    assert!(has_told(native, "accepted jobs are gone"));
+    told(native, "accepted jobs are gone").await;
     let account = rig.book.close(&base, &settled(native)).await;
     assert!(!account.lost.is_empty(), "the backlog is gone: {account:?}");
     assert!(account.lost.iter().all(|one| one.sent < gone_at), "none that came later is: {account:?}");

@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use super::redis::{answers, free_port};
-use super::{LIMIT, Process, tool, until};
+use super::redis::{answers, connect, free_port};
+use super::{Process, tool, until};
 
 const NAME: &str = "main";
 
@@ -73,7 +73,7 @@ impl RedisSentinel {
         self.servers[0].process.kill();
         let old = self.servers[0].port.to_string();
         until("a new master", || async {
-            let mut connection = self.sentinels[0].client().get_multiplexed_async_connection().await.ok()?;
+            let mut connection = self.sentinels[0].connection().await;
             let mut ask = redis::cmd("SENTINEL");
             ask.arg("GET-MASTER-ADDR-BY-NAME").arg(NAME);
             let (_, port): (String, String) = ask.query_async(&mut connection).await.ok()?;
@@ -102,7 +102,8 @@ impl Server {
                 format!("port {port}"),
                 "bind 127.0.0.1".to_owned(),
                 format!("sentinel monitor {NAME} 127.0.0.1 {master} 2"),
-                format!("sentinel down-after-milliseconds {NAME} 500"),
+                // A busy machine must not look like a dead master.
+                format!("sentinel down-after-milliseconds {NAME} 3000"),
                 format!("sentinel failover-timeout {NAME} 3000"),
             ];
             fs::write(&file, lines.join("\n") + "\n").unwrap();
@@ -127,15 +128,8 @@ impl Server {
         panic!("redis-server does not start")
     }
 
-    fn client(&self) -> redis::Client {
-        redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap()
-    }
-
     async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        // On a busy machine a connection takes longer than the client's own limit.
-        let config = redis::AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT));
-        let config = config.set_response_timeout(Some(LIMIT));
-        self.client().get_multiplexed_async_connection_with_config(&config).await.unwrap()
+        connect(self.port).await
     }
 
     async fn info(&self, section: &str) -> String {
