@@ -1,6 +1,7 @@
 //! The job API over HTTP, on a real Redis: handed in once, refused with reasons, watched, called off, exported, given up.
 
 mod dead;
+mod embedded;
 mod events;
 mod full;
 mod once;

@@ -106,9 +106,8 @@ async fn a_service_that_shuts_down_lets_its_watchers_go() {
     let events = format!("{}/events", path(&receipt));
     let mut watching = Events::watch(&native.url(&events), None).await;
     assert_eq!(watching.next().await.unwrap().id, "1");
-    let ended = tokio::spawn(native.terminate());
-    assert_eq!(watching.next().await, None, "ended, not cut");
-    let (status, last) = ended.await.unwrap();
+    let (end, (status, last)) = tokio::join!(watching.next(), native.terminate());
+    assert_eq!(end, None, "ended, not cut");
     assert!(status.success() && last.contains("\"stopped\""), "{status}: {last}");
     let mut goes_on = Events::watch(&other.url(&events), Some("1")).await;
     assert_eq!(delete(&other.url(path(&receipt))).await.0, 200);

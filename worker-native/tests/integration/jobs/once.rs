@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::{ENDLESS, api, post_with, reading, rig, turns};
 use crate::support::models::Caller;
@@ -134,13 +135,16 @@ async fn a_call_goes_on_when_its_caller_leaves_and_is_in_flight_until_then() {
     let mut count = 3e6;
     loop {
         let (url, body, key) = (native.url("/predict"), turns(count), format!("k{count}"));
-        let first = tokio::spawn(async move { post_with(&url, &body, &[(KEY, &key)]).await });
+        let before = caller.pool("looping", 1).await["rows"].as_u64();
+        let mut first = JoinSet::new();
+        first.spawn(async move { post_with(&url, &body, &[(KEY, &key)]).await });
         let sent = until("the run", || async {
             let pool = caller.pool("looping", 1).await;
-            (pool["in_use"] == 1 || first.is_finished()).then_some(())
+            (pool["in_use"] == 1 || pool["rows"].as_u64() > before).then_some(())
         });
         sent.await;
-        first.abort();
+        // The caller leaves.
+        first.shutdown().await;
         let again = async || post_with(&native.url("/predict"), &turns(count), &[(KEY, &format!("k{count}"))]).await;
         let second = again().await;
         if second.status() == 200 {
