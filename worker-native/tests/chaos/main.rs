@@ -62,7 +62,7 @@ async fn on_redis(args: &Args) -> Account {
     let mut redis = Redis::start().await;
     let proxy = CuttingProxy::start(redis.port, args.seed);
     let models = Models::of(&["pump-anomaly"]);
-    let place = Place::redis(proxy.url(), &models);
+    let place = Place::redis(&proxy.url(), &models);
     let mut api = Service::new(&place, "api", free_port());
     api.start();
     let mut workers: Vec<Service> = (0..WORKERS).map(|_| Service::new(&place, "all", free_port())).collect();

@@ -16,17 +16,17 @@ use crate::support::{Process, root, until};
 pub(crate) struct Place(BTreeMap<String, String>);
 
 impl Place {
-    pub(crate) fn redis(url: String, models: &Models) -> Self {
+    pub(crate) fn redis(url: &str, models: &Models) -> Self {
         Self::new("REDIS_URL", url, models)
     }
 
     pub(crate) fn sqlite(file: &Path, models: &Models) -> Self {
-        Self::new("QUEUE_FILE", file.display().to_string(), models)
+        Self::new("QUEUE_FILE", file.to_str().unwrap(), models)
     }
 
-    fn new(name: &str, value: String, models: &Models) -> Self {
+    fn new(name: &str, value: &str, models: &Models) -> Self {
         let settings = [
-            (name, value.as_str()),
+            (name, value),
             ("API_HOST", "127.0.0.1"),
             ("MODEL_DIR", models.path().to_str().unwrap()),
             ("MODEL_SESSIONS", "1"),
