@@ -22,6 +22,7 @@ mod edge_routes;
 mod embedded;
 mod engine;
 mod exports;
+mod faults;
 mod jobs;
 mod journey;
 mod metrics;

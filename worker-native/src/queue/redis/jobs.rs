@@ -48,7 +48,8 @@ impl JobQueue for RedisQueue {
                 queue.0.hand_ins.send_all(&task, send).await;
             }
         };
-        self.0.hand_ins.call(&self.0.tasks, task, jobs, sender).await
+        // Also for a job that waits behind groups that get no answer.
+        self.0.link.in_time(self.0.hand_ins.call(&self.0.tasks, task, jobs, sender)).await
     }
 
     async fn claim(&self, task: &str, consumer: &str, limit: usize) -> Result<Vec<Claimed>, QueueError> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use shared::reading::Input;
 use worker_native::queue::{Enqueued, Entry, NewJob, Outcome};
 
-use super::rig::{Backend, LONG, Rig, SHORT_LEASE, TASK, accepted, all, counted, depths, entry, ids, new, new_once, settlement};
+use super::rig::{
+    Backend, LONG, Rig, SHORT_LEASE, TASK, accepted, all, counted, depths, entry, ids, new, new_once, settlement,
+};
 use crate::support::{LIMIT, until};
 
 pub(crate) async fn a_job_is_claimed_once_and_whole_and_counted_until_it_is_settled<B: Backend>() {

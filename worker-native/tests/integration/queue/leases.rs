@@ -22,12 +22,9 @@ pub(crate) async fn an_unrenewed_job_goes_to_another_and_the_start_counts<B: Bac
     let rig = Rig::<B>::start(&[SHORT_LEASE]).await;
     let (job, first) = rig.held_by("c1").await;
     assert_eq!(first.attempt, 1);
-    let mut held_since = Instant::now();
     for attempt in 2..=4 {
         let taken = rig.take_over(&format!("c{attempt}")).await;
         assert_eq!((taken.attempt, taken.entry.as_ref().unwrap()), (attempt, &job));
-        assert!(held_since.elapsed() > Duration::from_millis(80), "not before the lease ended");
-        held_since = Instant::now();
         assert_eq!(rig.state(&job.job_id).await.attempt, attempt);
         let numbers = rig.numbers().await;
         let one = depths(&[("fast", 1)]);

@@ -414,7 +414,11 @@ pub(crate) async fn every_number_is_that_of_the_model<B: Backend>() {
         tokio::runtime::Handle::current().block_on(play);
         Ok(())
     };
-    let config = ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() };
+    let config = ProptestConfig {
+        cases: ProptestConfig::default().cases / 4,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     tokio::task::block_in_place(|| {
         TestRunner::new(config)
             .run(&prop::collection::vec(op(), 1..100), run)
