@@ -7,11 +7,12 @@
 
 mod choose;
 pub mod json;
+mod priority;
 mod values;
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::catalog::{Catalog, CatalogModel, CatalogTask, ModelType};
@@ -20,6 +21,7 @@ use crate::problem::ErrorCode;
 use crate::schema::TaskSchema;
 use json::Object;
 pub use json::pointer;
+pub use priority::Priority;
 
 /// Most faults told in one answer; a thousand wrong numbers need not be a thousand lines.
 pub const MAX_FAULTS: usize = 64;
@@ -79,40 +81,6 @@ pub enum Input {
     Features(Vec<f32>),
     /// The text of a text task: from 1 to [`crate::schema::Field::max_text_bytes`] bytes, none of them NUL.
     Text(String),
-}
-
-/// How urgent a job is, among those of its task.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    /// Before the others.
-    High,
-    /// As usual.
-    #[default]
-    Normal,
-    /// When there is time, or after a long wait.
-    Low,
-}
-
-impl Priority {
-    /// All of them, the most urgent first.
-    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
-
-    /// The name on the wire.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::High => "high",
-            Self::Normal => "normal",
-            Self::Low => "low",
-        }
-    }
-
-    /// The class of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
-    }
 }
 
 /// A validated body: which task, what was asked of it, and the input for the model.

@@ -53,7 +53,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/infer", post(infer::infer))
         .route("/v1/infer/stream", post(stream::stream))
         .route("/predict_proba", post(predict::proba))
-        .route("/predict/batch", post(predict::batch))
+        .route("/predict/batch", post(predict::batch::batch))
         .route("/data", post(jobs::hand_in))
         .route("/v1/jobs", post(jobs::hand_in))
         .route("/v1/jobs/{id}", get(jobs::state::show).delete(jobs::state::cancel))
