@@ -238,6 +238,10 @@ pub struct Problem<'a> {
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
     errors: &'a [Fault],
     request_id: &'a str,
+    /// Where the time went, when a deadline passed: `waiting` (for a place, in the queue or before the model) or
+    /// `running`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<&'a str>,
     /// What the Open Inference Protocol's clients show; on its paths only.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
@@ -256,8 +260,16 @@ impl<'a> Problem<'a> {
             code: code.name(),
             errors,
             request_id,
+            stage: None,
             error: None,
         }
+    }
+
+    /// The same with the stage at which a deadline passed.
+    #[must_use]
+    pub const fn with_stage(mut self, stage: Option<&'a str>) -> Self {
+        self.stage = stage;
+        self
     }
 
     /// The same with the top-level `error` that the Open Inference Protocol wants.

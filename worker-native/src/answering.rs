@@ -72,7 +72,8 @@ pub async fn answer(app: &App, asked: Asked<'_>) -> Result<Given, PoolError> {
     let given = if app.config.role.consumes() || asked.job_id.is_some() {
         within(asked.deadline, answer_unbounded(app, &asked)).await
     } else {
-        remote::answer(app, &asked).await
+        // Boxed: it is the larger by far, and most processes never take it.
+        Box::pin(remote::answer(app, &asked)).await
     };
     let (metrics, card) = (asked.version.metrics(), asked.version.card());
     if asked.rollout.is_canary() && asked.assignment.is_compared() {

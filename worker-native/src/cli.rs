@@ -1,4 +1,4 @@
-//! The command line: `infer-router serve | load | models | doctor`.
+//! The command line: `infer-router serve | load | dlq | models | doctor`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Source};
-use crate::{doctor, load, models_cli, serve, telemetry};
+use crate::{dlq, doctor, load, models_cli, serve, telemetry};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -30,6 +30,8 @@ enum Command {
     Serve(ServeArgs),
     /// Replay real readings from a CSV file to the edge and report what came back.
     Load(Box<load::LoadArgs>),
+    /// Look at jobs that were given up, hand them in again, drop them.
+    Dlq(Box<dlq::DlqArgs>),
     /// Look at model files, make slow ones fast, check the model repository.
     Models(models_cli::ModelsArgs),
     /// Check Redis (or the queue's file) and the models, and say what to change.
@@ -85,6 +87,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Serve(args) => run_serve(args).await?,
         Command::Load(args) => load::run(*args).await?,
+        Command::Dlq(args) => dlq::run(*args).await?,
         Command::Models(args) => models_cli::run(args, model_defaults()).await?,
         Command::Doctor(args) => return run_doctor(&args).await,
     }

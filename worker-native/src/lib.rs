@@ -21,6 +21,7 @@ pub mod onnx;
 pub mod queue;
 pub mod webhook;
 
+pub mod dlq;
 pub mod doctor;
 pub mod load;
 pub mod models_cli;

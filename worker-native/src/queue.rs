@@ -1,11 +1,12 @@
 //! The queue of accepted jobs: what it promises (`contract`), what lies in it (`job`), and its two backends.
 //!
-//! `redis` is for several processes, `sqlite` for one alone. What runs the jobs is `consumer`'s.
+//! `redis` is for several processes, with `spool` before it where it must not be missed; `sqlite` is for one alone. What runs the jobs is `consumer`'s.
 
 pub mod contract;
 pub mod job;
 pub(crate) mod link;
 pub mod redis;
+pub mod spool;
 pub mod sqlite;
 
 pub use contract::{
@@ -15,6 +16,7 @@ pub use contract::{
 };
 pub use job::{AttemptError, Claimed, Entry, JobState, Outcome, Priority, ResultRecord, Ticket};
 pub use redis::RedisQueue;
+pub use spool::SpoolingQueue;
 pub use sqlite::SqliteQueue;
 
 use std::sync::Arc;
@@ -27,5 +29,9 @@ use crate::config::QueueConfig;
 /// [`QueueError`] when it cannot be used as configured: a URL or file that is no good. A Redis that is away is no error
 /// here.
 pub fn open(config: &QueueConfig) -> Result<Arc<dyn Queue>, QueueError> {
-    if config.is_shared() { Ok(Arc::new(RedisQueue::open(config)?)) } else { Ok(Arc::new(SqliteQueue::open(config)?)) }
+    if !config.is_shared() {
+        return Ok(Arc::new(SqliteQueue::open(config)?));
+    }
+    let redis = Arc::new(RedisQueue::open(config)?);
+    if config.spool_max_bytes > 0 { Ok(Arc::new(SpoolingQueue::open(redis, config)?)) } else { Ok(redis) }
 }

@@ -71,10 +71,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
 
     let limit = app.config.http.drain_timeout.max(Duration::from_secs(1));
     app.calls.close();
-    if tokio::time::timeout(limit, app.calls.wait()).await.is_err() {
-        tracing::warn!("calls whose callers have left still run at DRAIN_TIMEOUT_MS; nobody gets their answers");
-    }
-    if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
+    let under_way = async { tokio::join!(tasks.wait(), app.calls.wait()) };
+    if tokio::time::timeout(limit, under_way).await.is_err() {
         tracing::warn!("jobs still running at DRAIN_TIMEOUT_MS come back after their lease");
     }
     if tokio::time::timeout(limit, app.engine.shut_down(&engine_tasks)).await.is_err() {

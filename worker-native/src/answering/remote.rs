@@ -98,10 +98,10 @@ pub(super) async fn answer(app: &App, asked: &Asked<'_>) -> Result<(Given, Optio
     let deadline = asked.deadline.unwrap_or_else(|| Instant::now() + longest);
     let entry = entry(app, asked, deadline);
     let (task, job_id) = (entry.task.clone(), entry.job_id.clone());
-    let waiter = app.waiters.join(app, &task, &job_id).await.map_err(unreachable_workers)?;
+    let waiter = app.waiters.join(app, &task, &job_id).await.map_err(|error| unreachable_workers(&error))?;
     let left = deadline.saturating_duration_since(Instant::now());
     let job = NewJob { entry, left: Some(left), room: None, once: None };
-    match app.queue.enqueue(&task, vec![job]).await.map_err(unreachable_workers)?.pop() {
+    match app.queue.enqueue(&task, vec![job]).await.map_err(|error| unreachable_workers(&error))?.pop() {
         Some(Enqueued::Accepted(depths)) => app.snapshots.set_depths(&task, &depths),
         Some(Enqueued::Full(_)) => return Err(PoolError::Full),
         _ => return Err(PoolError::Failed("the queue gave no answer to a hand-in".to_owned())),
@@ -226,7 +226,7 @@ fn entry(app: &App, asked: &Asked<'_>, deadline: Instant) -> Entry {
     }
 }
 
-fn unreachable_workers(error: QueueError) -> PoolError {
+fn unreachable_workers(error: &QueueError) -> PoolError {
     tracing::debug!(%error, "a reading cannot be handed to a worker");
     PoolError::Unavailable(
         "this process runs no models (ROLE=api), and the queue to those that do cannot be used".to_owned(),

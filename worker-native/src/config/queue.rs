@@ -16,6 +16,10 @@ pub struct QueueConfig {
     pub file: PathBuf,
     /// What a commit to the file waits for.
     pub file_sync: FileSync,
+    /// Where jobs wait that Redis could not take.
+    pub spool_file: PathBuf,
+    /// Their size in bytes; zero is no spool.
+    pub spool_max_bytes: u64,
     /// First part of every key.
     pub prefix: String,
     /// Jobs a task may have accepted and unsettled.
@@ -103,6 +107,17 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
             "normal" => FileSync::Normal,
             _ => FileSync::Full,
         },
+        spool_file: PathBuf::from(read.text(
+            "SPOOL_FILE",
+            "data/spool.sqlite",
+            "where jobs wait that Redis cannot take, with SPOOL_MAX_BYTES; for one process alone",
+        )),
+        spool_max_bytes: read.number(
+            "SPOOL_MAX_BYTES",
+            0,
+            0..=1 << 40,
+            "size of the jobs that wait in SPOOL_FILE while Redis is away; beyond it 503; 0 keeps none",
+        ),
         prefix: read.text("QUEUE_PREFIX", "ir", "first part of every Redis key; two deployments on one Redis need two"),
         max_depth: to_u32(read.number(
             "QUEUE_MAX_DEPTH",

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::finding::Finding;
 use super::judge::bytes;
@@ -77,20 +77,29 @@ fn contents(file: &Path) -> Vec<Finding> {
         Ok(connection)
     }) {
         Ok(connection) => connection,
-        Err(error) => return vec![damaged(&error.to_string())],
+        Err(error) => return vec![unread(&error)],
     };
     let one = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, String>(0));
     let journal = match one("PRAGMA journal_mode") {
         Ok(mode) if mode == "wal" => Finding::ok("journal", "wal: readers and the writer do not wait for each other"),
         Ok(mode) => Finding::warn("journal", format!("{mode}, and not wal"), "serve changes it when it opens the file"),
-        Err(error) => return vec![damaged(&error.to_string())],
+        Err(error) => return vec![unread(&error)],
     };
     let integrity = match one("PRAGMA quick_check(1)") {
         Ok(said) if said == "ok" => Finding::ok("integrity", "quick_check finds no fault"),
         Ok(said) => damaged(&said),
-        Err(error) => damaged(&error.to_string()),
+        Err(error) => unread(&error),
     };
     vec![journal, integrity]
+}
+
+fn unread(error: &rusqlite::Error) -> Finding {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Finding::unknown("integrity", "a service holds it locked", "look again when that is stopped")
+        }
+        _ => damaged(&error.to_string()),
+    }
 }
 
 fn damaged(said: &str) -> Finding {

@@ -22,12 +22,14 @@ pub struct ApiError {
     pub(super) cause: Option<String>,
     /// Seconds after which a try is worth it, where that is known better than by the code alone.
     pub(super) retry_after: Option<u32>,
+    /// Where a deadline passed.
+    pub(super) stage: Option<&'static str>,
 }
 
 impl ApiError {
     /// A failure that the caller can read whole.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), faults: vec![], cause: None, retry_after: None }
+        Self { code, detail: detail.into(), faults: vec![], cause: None, retry_after: None, stage: None }
     }
 
     /// A failure whose cause is for the log only.
@@ -90,7 +92,10 @@ impl From<PoolError> for ApiError {
         match error {
             PoolError::Full => Self::new(ErrorCode::Overloaded, error.to_string()),
             PoolError::Closed => Self::new(ErrorCode::Overloaded, "the service is shutting down; try again"),
-            PoolError::Expired { .. } => Self::new(ErrorCode::DeadlineExceeded, error.to_string()),
+            PoolError::Expired { run } => Self {
+                stage: Some(if run.is_some() { "running" } else { "waiting" }),
+                ..Self::new(ErrorCode::DeadlineExceeded, error.to_string())
+            },
             PoolError::Invalid(detail) => Self::new(ErrorCode::InvalidReading, detail),
             PoolError::Unavailable(detail) => Self::new(ErrorCode::ModelUnavailable, detail),
             PoolError::Failed(cause) => Self::caused(

@@ -100,6 +100,12 @@ impl Link {
         Connection::new(&self.address, block + self.timeout)
     }
 
+    /// Ends what takes longer than one command may, as a command that got no answer.
+    pub(super) async fn in_time<T>(&self, work: impl Future<Output = Result<T, QueueError>>) -> Result<T, QueueError> {
+        let late = |_| Err(dial::timed_out("no answer", self.timeout).into());
+        tokio::time::timeout(self.timeout, work).await.unwrap_or_else(late)
+    }
+
     /// A command's result in the queue's words; the connection has seen to its repair by itself.
     #[expect(clippy::unused_self, reason = "the one place where Redis's errors become the queue's")]
     pub(super) fn checked<T>(&self, result: RedisResult<T>) -> Result<T, QueueError> {

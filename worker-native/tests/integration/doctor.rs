@@ -18,9 +18,12 @@ async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
+/// A busy machine is no slow Redis.
+const PATIENT: (&str, &str) = ("REDIS_TIMEOUT_MS", "20000");
+
 /// What doctor says of Redis, and its exit code.
 async fn examined(url: &str) -> (Value, i32) {
-    let output = run(&["doctor", "--json", "--no-models"], &[("REDIS_URL", url)]).await;
+    let output = run(&["doctor", "--json", "--no-models"], &[("REDIS_URL", url), PATIENT]).await;
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     (report, output.status.code().unwrap())
 }
@@ -96,7 +99,7 @@ async fn every_fault_of_a_redis_is_found_with_its_remedy() {
 #[tokio::test]
 async fn jobs_that_were_lost_or_that_nobody_runs_are_told_by_task() {
     let redis = Redis::start().await;
-    let api = Native::start(&redis.url(), &[("ROLE", "api")]).await;
+    let api = Native::start(&redis.url(), &[("ROLE", "api"), PATIENT]).await;
     assert_eq!(post(&api.url("/data"), &body(&normal())).await.status(), 202);
     let (report, code) = examined(&redis.url()).await;
     let of = |report: &Value, check: &str| {
@@ -187,7 +190,7 @@ async fn sentinels_are_asked_whether_they_could_act() {
 #[tokio::test]
 async fn the_table_is_for_people_and_wrong_settings_have_their_own_exit_code() {
     let redis = Redis::start().await;
-    let said = run(&["doctor"], &[("REDIS_URL", &redis.url())]).await;
+    let said = run(&["doctor"], &[("REDIS_URL", &redis.url()), PATIENT]).await;
     let table = String::from_utf8(said.stdout).unwrap();
     assert!(said.status.success() && table.contains("what to change") && table.contains("0 faults"), "{table}");
     assert!(table.contains("pump-anomaly.lof:1"), "the models are looked at: {table}");
@@ -207,6 +210,23 @@ async fn the_table_is_for_people_and_wrong_settings_have_their_own_exit_code() {
 }
 
 #[tokio::test]
+async fn the_queue_s_file_is_looked_at_beside_the_service_that_has_it_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("queue.sqlite");
+    let settings = [("QUEUE_FILE", file.to_str().unwrap())];
+    let native = Native::start("", &settings).await;
+    let (status, receipt) = read(post(&native.url("/data"), &body(&normal())).await).await;
+    assert_eq!(status, 202, "{receipt}");
+    let said = run(&["doctor", "--json", "--no-models"], &settings).await;
+    let report: Value = serde_json::from_slice(&said.stdout).unwrap();
+    for check in ["file", "journal", "integrity"] {
+        assert_eq!(states(&report, check), ["ok"], "{report}");
+    }
+    assert_eq!((said.status.code(), &report["queue"]), (Some(0), &json!("file")), "{report}");
+    assert_eq!(result_of(&native.url(""), &receipt).await["outcome"], "done");
+}
+
+#[tokio::test]
 async fn serve_refuses_a_redis_that_would_lose_jobs_unless_told_to_accept_it() {
     let redis = Redis::start().await;
     redis.configure("maxmemory-policy", "allkeys-lru").await;
@@ -219,7 +239,7 @@ async fn serve_refuses_a_redis_that_would_lose_jobs_unless_told_to_accept_it() {
         assert!(said.contains(word), "{word} missing in: {said}");
     }
 
-    let native = Native::start(&redis.url(), &[("ACCEPT_LOSS", "true")]).await;
+    let native = Native::start(&redis.url(), &[("ACCEPT_LOSS", "true"), PATIENT]).await;
     let warned = |line: &&Value| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("lose jobs");
     let lines = native.log_lines();
     assert_eq!(lines.iter().filter(warned).count(), 2, "once for each finding: {lines:#?}");

@@ -46,6 +46,7 @@ async fn without_a_worker_the_caller_is_answered_at_the_deadline_and_nothing_sta
     let started = Instant::now();
     let (status, problem) = read(post(&api.url("/predict"), &wanted).await).await;
     assert_eq!((status, &problem["code"]), (504, &json!("deadline-exceeded")), "{problem}");
+    assert_eq!(problem["stage"], "waiting");
     assert!(started.elapsed().as_millis() >= 290, "not before the deadline");
     let depth = until("an empty backlog", || async {
         let mut connection = redis.connection().await;
@@ -65,7 +66,7 @@ async fn without_a_worker_the_caller_is_answered_at_the_deadline_and_nothing_sta
 #[tokio::test]
 async fn a_worker_that_dies_costs_a_waiting_caller_nothing_but_time() {
     let redis = Redis::start().await;
-    let api = Native::start(&redis.url(), &[("ROLE", "api")]).await;
+    let api = Native::start(&redis.url(), &[("ROLE", "api"), ("PREDICT_TIMEOUT_MS", "60000")]).await;
     let answer = {
         let url = api.url("/predict");
         tokio::spawn(async move { read(post(&url, &body(&normal())).await).await })

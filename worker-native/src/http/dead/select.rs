@@ -68,10 +68,14 @@ impl Listing {
         for (name, value) in query {
             let Filter { task, model, error, since } = &mut listing.filter;
             let number = |range: std::ops::RangeInclusive<usize>| value.parse().ok().filter(|n| range.contains(n));
+            let text = |field: &mut Option<String>| {
+                *field = Some(value.clone());
+                Some(())
+            };
             let good = match name.as_str() {
-                "task" => Some(*task = Some(value.clone())),
-                "model" => Some(*model = Some(value.clone())),
-                "error" => Some(*error = Some(value.clone())),
+                "task" => text(task),
+                "model" => text(model),
+                "error" => text(error),
                 "since" => value.parse().ok().map(|at| *since = Some(at)),
                 "limit" => number(1..=MOST).map(|limit| listing.limit = limit),
                 "skip" => number(0..=FURTHEST).map(|skip| listing.skip = skip),

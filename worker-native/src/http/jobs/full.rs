@@ -73,7 +73,8 @@ impl Refused<'_> {
                 let whose = if self.left == Some(longest) { "its deadline_ms" } else { "QUEUE_MAX_WAIT_MS" };
                 let longest = longest.as_millis();
                 format!(
-                    "a job of task `{task}` would wait about {wait} ms behind {depth} others, and may {longest} ({whose})"
+                    "a job of task `{task}` would wait about {wait} ms behind {depth} others, and may wait {longest} ms \
+                     ({whose})"
                 )
             }
             Bound::Tenant => {

@@ -23,8 +23,15 @@ else
   local stream = base .. 'flow:' .. flow
   local owner = held(flow, sid)
   call('XDEL', stream, sid)
-  if call('XACK', stream, GROUP, sid) == 1 then count('running', lane, -1) end
-  if owner and owner ~= NOBODY then running = 1 end
+  call('XACK', stream, GROUP, sid)
+  if call('HGET', base .. 'heads', flow) == sid then
+    local head = after(flow, sid)
+    if head then set_head(flow, head) else rests(flow) end
+  end
+  if owner and owner ~= NOBODY then
+    running = 1
+    count('running', lane, -1)
+  end
 end
 publish(id, flow, tonumber(size), result, ARGV[3], callback, now)
 count('depth', lane, -1)

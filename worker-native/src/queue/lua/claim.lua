@@ -4,8 +4,8 @@
 local consumer, limit, step = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local CLASSES = {'high', 'normal', 'low'}
 local HANDICAP = {high = 0, normal = step, low = 5 * step}
--- One job in so many goes to a lower class that waits.
-local SHARE = 20
+-- So many jobs of others a class that waits lets pass before it gets one itself: one in twenty is its own.
+local PASSES = 19
 local now = now_ms()
 local given, taken, lanes, ids = {}, 0, {}, {}
 local watched = is_watched()
@@ -37,8 +37,9 @@ local function promote()
       if type(sid) == 'table' then return end
       call('SET', base .. 'job:' .. id, '@' .. f[1] .. ' ' .. sid)
       call('DEL', base .. 'later:' .. id)
+      if watched then ids[#ids + 1] = id end
       new_flow(f[1])
-      waits(f[1], now)
+      waits(f[1], sid)
     end
     call('ZREM', base .. 'delayed', id)
   end
@@ -53,8 +54,10 @@ local function take_returned()
     local owner, claims = held(flow, sid)
     if owner == NOBODY then
       local got = call('XCLAIM', base .. 'flow:' .. flow, GROUP, consumer, 0, sid, 'RETRYCOUNT', claims + 1)
-      -- Counted as running all the time: no counter moves.
-      if got[1] then give(flow, claims, got) end
+      if got[1] then
+        give(flow, claims, got)
+        note(got)
+      end
     end
   end
 end
@@ -65,84 +68,114 @@ local function read(flow, n)
   if found and found.err then
     -- What lies in the stream was accepted: from its beginning.
     make_group(flow)
-    count('count', 'remade', 1)
+    count('count', 'found_remade', 1)
     found = redis.pcall(unpack(command))
   end
   if not found or found.err then return {} end
   return found[1][2]
 end
 
--- The flow of a class whose turn it is.
-local function first_of(class)
+-- The flow of a class whose turn it is; the class ranks by the oldest job of all its flows.
+local function first_of(place)
+  local class = CLASSES[place]
   local first = call('ZRANGE', base .. 'ring:' .. class, 0, 0, 'WITHSCORES')
   if not first[1] then return nil end
-  local head = tonumber(call('HGET', base .. 'heads', first[1]) or now)
-  return {class = class, flow = first[1], turn = first[2], rank = head + HANDICAP[class]}
+  local oldest = call('ZRANGE', base .. 'ages:' .. class, 0, 0, 'WITHSCORES')
+  return {
+    class = class, place = place, flow = first[1], turn = first[2], is_oldest = oldest[1] == first[1],
+    rank = tonumber(oldest[2] or now) + HANDICAP[class],
+  }
 end
 
-local function serve(candidate, most)
+-- How many of a flow's jobs go, `most` at the most, before one of them is younger than that of another class.
+local function in_time(candidate, most, rival)
+  if not rival or not candidate.is_oldest or most == 1 then return most end
+  local head = call('HGET', base .. 'heads', candidate.flow)
+  -- Of the same rank the more urgent one goes first.
+  local last = rival.rank - HANDICAP[candidate.class] - (rival.place < candidate.place and 1 or 0)
+  if not head or last < 0 then return 1 end
+  local found = call('XRANGE', base .. 'flow:' .. candidate.flow, head, string.format('%.0f', last), 'COUNT', most)
+  return math.max(1, #found)
+end
+
+local function serve(candidate, most, rival)
   local ring = base .. 'ring:' .. candidate.class
   local flows = call('ZCARD', ring)
   local n = flows == 1 and most or math.max(1, math.floor(most / flows))
+  n = in_time(candidate, n, rival)
   local entries = read(candidate.flow, n)
+  local head = nil
   if #entries > 0 then
     give(candidate.flow, 0, entries)
     note(entries)
+    head = #entries == n and after(candidate.flow, entries[#entries][1])
   end
-  if #entries < n then
-    call('ZREM', ring, candidate.flow)
-    call('HDEL', base .. 'heads', candidate.flow)
-  else
-    -- The age of what was taken last stands for that of what is next.
-    call('HSET', base .. 'heads', candidate.flow, string.match(entries[#entries][1], '^%d+'))
-  end
+  if head then set_head(candidate.flow, head) else rests(candidate.flow) end
   -- Who is alone takes from nobody. The class's virtual time is that of the flow served last: who comes back begins there.
   if flows > 1 then
-    if #entries == n then call('ZINCRBY', ring, n, candidate.flow) end
-    call('HSET', base .. 'heads', 'v:' .. candidate.class, candidate.turn)
+    if head then call('ZINCRBY', ring, n, candidate.flow) end
+    call('HSET', base .. 'count', 'turn:' .. candidate.class, candidate.turn)
   end
   return #entries
 end
 
 local function take_waiting()
-  local waiting = {}
-  for _, class in ipairs(CLASSES) do waiting[class] = first_of(class) end
-  while taken < limit do
-    local best, others = nil, {}
-    for _, class in ipairs(CLASSES) do
-      local candidate = waiting[class]
-      if candidate and (not best or candidate.rank < best.rank) then best = candidate end
+  -- By class, the most urgent first: the candidate, and how many jobs of others it has let pass.
+  local waiting, passed = {}, {}
+  local before = call('HMGET', base .. 'count', 'passed:high', 'passed:normal', 'passed:low')
+  for place in ipairs(CLASSES) do
+    waiting[place] = first_of(place) or false
+    before[place] = tonumber(before[place] or 0)
+    -- Who has nothing that waits saves nothing up.
+    passed[place] = waiting[place] and before[place] or 0
+  end
+
+  local function serve_class(place, most, rival)
+    local got = serve(waiting[place], most, rival)
+    waiting[place] = first_of(place) or false
+    for other in ipairs(CLASSES) do
+      if other ~= place and waiting[other] then passed[other] = passed[other] + got end
     end
-    if not best then return end
-    for _, class in ipairs(CLASSES) do
-      if waiting[class] and waiting[class] ~= best then others[#others + 1] = waiting[class] end
-    end
-    local most = limit - taken
-    for _, other in ipairs(others) do
-      local due = math.floor(number('count', 'credit:' .. other.class) / SHARE)
-      if due > 0 and taken < limit then
-        local got = serve(other, math.min(due, limit - taken))
-        count('count', 'credit:' .. other.class, -SHARE * math.max(1, got))
-        waiting[other.class] = first_of(other.class)
+    return got
+  end
+
+  -- Whose turn it is by rank, and who is next.
+  local function best_two()
+    local best, rival = nil, nil
+    for _, one in ipairs(waiting) do
+      if one and (not best or one.rank < best.rank) then
+        best, rival = one, best
+      elseif one and (not rival or one.rank < rival.rank) then
+        rival = one
       end
     end
-    most = math.min(most, limit - taken)
-    if most > 0 then
-      local got = serve(best, most)
-      for _, other in ipairs(others) do count('count', 'credit:' .. other.class, got) end
-      if #others == 0 then call('HDEL', base .. 'count', 'credit:high', 'credit:normal', 'credit:low') end
-    end
-    waiting[best.class] = first_of(best.class)
+    return best, rival
   end
+
+  local best, rival = best_two()
+  while best and taken < limit do
+    for place = #CLASSES, 1, -1 do
+      local due = math.floor(passed[place] / PASSES)
+      if due > 0 and waiting[place] and place ~= best.place and taken < limit then
+        passed[place] = passed[place] - PASSES * math.max(1, serve_class(place, math.min(due, limit - taken)))
+      end
+    end
+    best, rival = best_two()
+    if best and taken < limit then
+      passed[best.place] = 0
+      serve_class(best.place, limit - taken, rival)
+      best, rival = best_two()
+    end
+  end
+  for place, class in ipairs(CLASSES) do count('count', 'passed:' .. class, passed[place] - before[place]) end
 end
 
-promote()
+-- In this order: when memory is full, a script may store only after its first write that frees or moves something.
 take_returned()
+promote()
 take_waiting()
 for lane, n in pairs(lanes) do count('running', lane, n) end
-if taken > 0 then
-  tell(ids, now)
-  -- Something may be left for somebody else.
-  if taken == limit then wake() end
-end
+tell(ids, now)
+-- Something may be left for somebody else.
+if taken > 0 and taken == limit then wake() end
 return {now, given}

@@ -3,7 +3,7 @@
 --   for each kind: flow, lane,
 --   for each job: its kind, id, META up to its starts, ms left or '-', body, and what few have, in JSON, or '':
 --   room, key, print (fingerprint), status, answer
--- Gives {{1} stored | {0, bound, depth, bytes} | {2, status, body} | {3} conflict ...}, depths
+-- Gives {{1} stored | {0, bound, depth, bytes} | {2, status, body} | {3} conflict ...}, depths, the data's name
 local WIDTH = 6
 local max_depth, max_bytes, percent = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) / 100
 local now = now_ms()
@@ -65,7 +65,7 @@ local function store(kind, id, meta, left, body, more)
     call('SET', base .. 'idem:' .. more.key, answer, 'PX', ARGV[4])
   end
   count_tenant(kind.tenant, 1, size)
-  kind.stored = kind.stored + 1
+  kind.stored, kind.first = kind.stored + 1, kind.first or sid
   total, bytes, stored = total + 1, bytes + size, stored + 1
   return {1}
 end
@@ -80,9 +80,9 @@ for _, kind in ipairs(kinds) do
   count('depth', kind.lane, kind.stored)
   if kind.stored > 0 then
     new_flow(kind.flow)
-    waits(kind.flow, now)
+    waits(kind.flow, kind.first)
   end
 end
 count('count', 'bytes', bytes - bytes_before)
 if stored > 0 then wake() end
-return {answers, call('HGETALL', base .. 'depth')}
+return {answers, call('HGETALL', base .. 'depth'), call('GET', base .. 'born') or ''}

@@ -1,5 +1,5 @@
 -- What is known of a job.
--- ARGV: id
+-- ARGV: id, ms to keep a result
 -- Gives {} | {result, note of its callback} | {state, starts, ms since it was accepted, failures}
 local text = call('GET', base .. 'job:' .. ARGV[1])
 if not text then return {} end
@@ -12,7 +12,11 @@ if sid == '-' then
 end
 local fields = entry_of(flow, sid)
 local _, _, _, _, starts, at = parse_meta(fields and field(fields, 'm'))
-if not starts then return {'lost', 0, 0, '[]'} end
+if not starts then
+  -- Told for as long as a result would be; a replica cannot note that.
+  redis.pcall('PEXPIRE', base .. 'job:' .. ARGV[1], ARGV[2], 'NX')
+  return {'lost', 0, 0, '[]'}
+end
 local owner, claims = held(flow, sid)
 local state = owner and owner ~= NOBODY and 'running' or 'queued'
 return {state, starts + claims, now_ms() - tonumber(at), field(fields, 'e') or '[]'}

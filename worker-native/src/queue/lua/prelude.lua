@@ -3,12 +3,13 @@
 --
 --   flow:FLOW      stream of waiting and running jobs; a flow is a class, or class:tenant. Group `consumers`.
 --   flows          set of flows that have a stream
---   ring:CLASS     flows with jobs nobody has claimed, by virtual time; heads: flow to the age of its oldest (ms)
+--   ring:CLASS     flows with jobs nobody has claimed, by virtual time; ages:CLASS: the same, by when the first of these
+--                  jobs was stored (ms); heads: flow to that job's sid
 --                  An entry has `m` (META), `b` (the job in JSON, a line feed, its numbers) and, after a retry, `e`.
 --   job:ID         "@FLOW SID" while unsettled (SID is - while it waits for another try), then the result in JSON
 --   META           "LANE ID SIZE CALLBACK STARTS AT UNTIL", - where there is none
---   depth, running by lane: unsettled jobs, and those of them in a group's pending list
---   count          bytes, settled, lost, remade, credit:CLASS; tenants, tenant_bytes: unsettled, by tenant
+--   depth, running by lane: unsettled jobs, and those of them that a consumer holds
+--   count          bytes, settled, lost, remade, found_remade, passed:CLASS, turn:CLASS; tenants, tenant_bytes: unsettled, by tenant
 --   delayed        ids of jobs that wait for another try, by due time, each with a hash later:ID; dead, outbox alike
 --   results        ids, newest first; idem:KEY, events, watched, wake, returned, born
 local base = KEYS[1]
@@ -48,13 +49,25 @@ local function count_tenant(tenant, jobs, bytes)
   if call('HINCRBY', base .. 'tenant_bytes', tenant, bytes) <= 0 then call('HDEL', base .. 'tenant_bytes', tenant) end
 end
 
--- Says that a flow has jobs nobody has claimed.
-local function waits(flow, since)
+-- Notes which of a flow's jobs that nobody has claimed is the first.
+local function set_head(flow, sid)
+  call('ZADD', base .. 'ages:' .. class_of(flow), string.match(sid, '^%d+'), flow)
+  call('HSET', base .. 'heads', flow, sid)
+end
+
+-- Says that a flow has jobs nobody has claimed, and which is the first.
+local function waits(flow, sid)
   local class = class_of(flow)
-  local start = call('HGET', base .. 'heads', 'v:' .. class) or '0'
-  if call('ZADD', base .. 'ring:' .. class, 'NX', start, flow) == 1 then
-    call('HSET', base .. 'heads', flow, since)
-  end
+  local start = call('HGET', base .. 'count', 'turn:' .. class) or '0'
+  if call('ZADD', base .. 'ring:' .. class, 'NX', start, flow) == 1 then set_head(flow, sid) end
+end
+
+-- Says that it has none.
+local function rests(flow)
+  local class = class_of(flow)
+  call('ZREM', base .. 'ring:' .. class, flow)
+  call('ZREM', base .. 'ages:' .. class, flow)
+  call('HDEL', base .. 'heads', flow)
 end
 
 local function make_group(flow)
@@ -91,11 +104,22 @@ local function entry_of(flow, sid)
   return found[1] and found[1][2]
 end
 
+-- The sid of the entry after another.
+local function after(flow, sid)
+  local found = call('XRANGE', base .. 'flow:' .. flow, '(' .. sid, '+', 'COUNT', 1)
+  return found[1] and found[1][1]
+end
+
 local function field(fields, name)
   for i = 1, #fields, 2 do
     if fields[i] == name then return fields[i + 1] end
   end
   return nil
+end
+
+-- Lane and id of an entry; nothing where somebody else put it there.
+local function lane_of(fields)
+  return string.match(fields and field(fields, 'm') or '', '^(%S+) (%S+)')
 end
 
 -- What becomes visible at a job's end, in the step that took its entry out of the stream.

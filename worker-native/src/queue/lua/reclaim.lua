@@ -13,7 +13,9 @@ for _, flow in ipairs(call('SMEMBERS', base .. 'flows')) do
     local got = call('XCLAIM', stream, GROUP, consumer, lease, one[1])
     if got[1] and got[1][2] then
       taken[#taken + 1] = {flow, one[4], got}
-      ids[#ids + 1] = string.match(field(got[1][2], 'm') or '', '^%S+ (%S+)')
+      local lane, id = lane_of(got[1][2])
+      if lane and one[2] == NOBODY then count('running', lane, 1) end
+      ids[#ids + 1] = id
     else
       -- Deleted under its claim; XCLAIM has dropped it from the list. `tend` counts what is lost.
       gone = gone + 1

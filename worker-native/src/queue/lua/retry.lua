@@ -12,6 +12,8 @@ local function put_aside(flow, sid, pause, counts, failures)
   if not id then return 0 end
   starts = starts + claims - 1 + counts
   local meta = table.concat({lane, id, size, callback, starts, at, deadline}, ' ')
+  -- After a write that stores nothing the others are allowed when memory is full; in the end they store little more.
+  call('ZREM', base .. 'delayed', id)
   -- Both copies for a moment: what fails in between leaves the job where it was.
   call('HSET', base .. 'later:' .. id, 'flow', flow, 'm', meta, 'b', field(fields, 'b'), 'e', failures)
   call('ZADD', base .. 'delayed', now + pause, id)

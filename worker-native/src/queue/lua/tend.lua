@@ -2,6 +2,9 @@
 -- ARGV: a new name for this data, the name it had when last seen or '', jobs unsettled then, ms between two looks,
 --   ms to keep a dead letter
 -- Gives the data's name, jobs lost since the last look, groups made again
+local now = now_ms()
+-- The first write frees: all that follow are allowed when memory is full, and then consumers depend on this to go on.
+call('ZREMRANGEBYSCORE', base .. 'dead', '-inf', now - tonumber(ARGV[5]))
 local born = call('GET', base .. 'born')
 local lost, remade = 0, 0
 if not born then
@@ -12,21 +15,14 @@ if not born then
 elseif not call('SET', base .. 'tended', '1', 'NX', 'PX', ARGV[4]) then
   return {born, 0, 0}
 end
-local now = now_ms()
 local waiting, pending = 0, 0
 
-local function later(a, b)
-  local a1, a2 = string.match(a, '(%d+)-(%d+)')
-  local b1, b2 = string.match(b, '(%d+)-(%d+)')
-  a1, b1 = tonumber(a1), tonumber(b1)
-  return a1 > b1 or (a1 == b1 and tonumber(a2) > tonumber(b2))
-end
-
-local function forget_consumers(stream)
+-- Counts what consumers hold, and forgets those that are gone.
+local function tend_consumers(stream)
   for _, info in ipairs(call('XINFO', 'CONSUMERS', stream, GROUP)) do
-    if field(info, 'pending') == 0 and field(info, 'idle') > 3600000 then
-      call('XGROUP', 'DELCONSUMER', stream, GROUP, field(info, 'name'))
-    end
+    local name, holds = field(info, 'name'), field(info, 'pending')
+    if name ~= NOBODY then pending = pending + holds end
+    if holds == 0 and field(info, 'idle') > 3600000 then call('XGROUP', 'DELCONSUMER', stream, GROUP, name) end
   end
 end
 
@@ -36,8 +32,7 @@ local function tend_flow(flow)
   if length == 0 and tenant_of(flow) ~= '' then
     call('DEL', stream)
     call('SREM', base .. 'flows', flow)
-    call('ZREM', base .. 'ring:' .. class_of(flow), flow)
-    call('HDEL', base .. 'heads', flow)
+    rests(flow)
     return
   end
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
@@ -46,11 +41,10 @@ local function tend_flow(flow)
     remade = remade + 1
     groups = call('XINFO', 'GROUPS', stream)
   end
-  forget_consumers(stream)
+  tend_consumers(stream)
   waiting = waiting + length
-  pending = pending + field(groups[1], 'pending')
-  local last = call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-  if last and later(last[1], field(groups[1], 'last-delivered-id')) then waits(flow, now) end
+  local head = after(flow, field(groups[1], 'last-delivered-id'))
+  if head then waits(flow, head) end
 end
 
 local function sum(key)
@@ -88,9 +82,9 @@ local function recount()
       for _, one in ipairs(page) do
         start = '(' .. one[1]
         local lane = lanes[one[1]]
-        if lane then
+        if lane and one[2] ~= NOBODY then
           add(running, lane, 1)
-        else
+        elseif not lane then
           call('XACK', stream, GROUP, one[1])
         end
       end
@@ -120,7 +114,9 @@ if waiting + call('ZCARD', base .. 'delayed') ~= unsettled or pending ~= sum('ru
   recount()
   lost = lost + math.max(0, unsettled - sum('depth'))
 end
+-- Those that a claim found to be gone, and made.
+remade = remade + number('count', 'found_remade')
+call('HDEL', base .. 'count', 'found_remade')
 count('count', 'lost', lost)
 count('count', 'remade', remade)
-call('ZREMRANGEBYSCORE', base .. 'dead', '-inf', now - tonumber(ARGV[5]))
 return {born, lost, remade}

@@ -16,7 +16,7 @@ use crate::queue::job::JobState;
 impl JobBook for RedisQueue {
     async fn job(&self, task: &str, job_id: &str) -> Result<Option<JobState>, QueueError> {
         let add = |command: &mut redis::Cmd| {
-            command.arg(job_id);
+            command.arg(job_id).arg(super::to_millis(self.0.config.result_ttl));
         };
         let known: Vec<Value> = self.invoke(&lua::JOB, task, add).await?;
         let read = |value: &Value| redis::from_redis_value_ref::<Option<String>>(value);
@@ -55,14 +55,9 @@ impl JobBook for RedisQueue {
     }
 
     async fn counts(&self, task: &str) -> Result<Counts, QueueError> {
-        let mut pipe = redis::pipe();
-        // One moment for all of them.
-        pipe.atomic().hgetall(self.key(task, "depth")).hgetall(self.key(task, "running"));
-        pipe.zcard(self.key(task, "delayed")).zcard(self.key(task, "dead"));
-        pipe.cmd("HMGET").arg(self.key(task, "count")).arg("bytes").arg("settled").arg("lost");
-        type Found = (Vec<(String, i64)>, Vec<(String, i64)>, u64, u64, Vec<Option<u64>>);
-        let found = pipe.query_async::<Found>(&mut self.0.link.get()).await;
-        let (depths, running, delayed, dead, counted) = self.0.link.checked(found)?;
+        // A script, and no transaction: of those Redis takes none when its memory is full.
+        type Found = (Vec<(String, i64)>, Vec<(String, i64)>, u64, u64, Vec<Option<u64>>, String);
+        let (depths, running, delayed, dead, counted, name): Found = self.invoke(&lua::COUNTS, task, |_| {}).await?;
         let counted = |i: usize| counted.get(i).copied().flatten().unwrap_or_default();
         let counts = Counts {
             depths: wire::depths(depths),
@@ -73,7 +68,7 @@ impl JobBook for RedisQueue {
             lost: counted(2),
             dead,
         };
-        self.saw_depth(task, &counts.depths);
+        self.saw_depth(task, &name, &counts.depths);
         Ok(counts)
     }
 

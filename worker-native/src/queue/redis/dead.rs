@@ -20,6 +20,10 @@ impl DeadLetters for RedisQueue {
         let (first, last) = (to_index(skip), to_index(skip.saturating_add(limit - 1)));
         let ids = self.0.link.get().zrevrange(self.key(task, "dead"), first, last).await;
         let ids: Vec<String> = self.0.link.checked(ids)?;
+        // The client takes a pipeline without a command for an error.
+        if ids.is_empty() {
+            return Ok(vec![]);
+        }
         let mut pipe = redis::pipe();
         for id in &ids {
             pipe.hgetall(self.key(task, &format!("dead:{id}")));
@@ -46,14 +50,11 @@ impl DeadLetters for RedisQueue {
     }
 
     async fn drop_dead(&self, task: &str, job_ids: &[String]) -> Result<Vec<bool>, QueueError> {
-        let mut pipe = redis::pipe();
-        pipe.atomic();
-        for id in job_ids {
-            pipe.del(self.key(task, &format!("dead:{id}")));
-            pipe.zrem(self.key(task, "dead"), id).ignore();
-        }
-        let gone = pipe.query_async::<Vec<u8>>(&mut self.0.link.get()).await;
-        Ok(self.0.link.checked(gone)?.into_iter().map(|gone| gone == 1).collect())
+        let add = |command: &mut redis::Cmd| {
+            command.arg(job_ids);
+        };
+        let answers: Vec<u8> = self.invoke(&lua::DROP_DEAD, task, add).await?;
+        Ok(answers.into_iter().map(|answer| answer == 1).collect())
     }
 }
 

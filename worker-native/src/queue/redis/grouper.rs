@@ -60,6 +60,8 @@ impl<I: Send + 'static, O: Send + 'static> Grouper<I, O> {
     fn next(&self, task: &str) -> Option<Vec<Call<I, O>>> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let line = lines.get_mut(task)?;
+        // Who has gone was told that it was not done: it is not begun now.
+        line.waiting.retain(|call| !call.answer.is_closed());
         if line.waiting.is_empty() {
             line.under_way -= 1;
             return None;
@@ -118,5 +120,23 @@ impl<I: Send + 'static, O: Send + 'static> Grouper<I, O> {
                 drop(call.answer.send(answer));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_sent() {
+        let grouper: Grouper<u8, ()> = Grouper::default();
+        let joined: Vec<_> = (0..4).map(|item| grouper.join("t", vec![item])).collect();
+        assert_eq!(joined.iter().filter(|(_, first)| *first).count(), AT_ONCE);
+        let mut joined = joined.into_iter();
+        let _first = joined.next();
+        drop(joined.next());
+        let sent: Vec<u8> = grouper.next("t").unwrap().into_iter().flat_map(|call| call.items).collect();
+        assert_eq!(sent, [0, 2, 3]);
+        assert!(grouper.next("t").is_none());
     }
 }

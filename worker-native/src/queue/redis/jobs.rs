@@ -22,6 +22,9 @@ const TEND_EVERY: Duration = Duration::from_secs(4);
 /// Most jobs one script takes over or hands out: Redis serves nobody else meanwhile.
 const MOST: usize = 1_000;
 
+/// Longest time one command waits for a job.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// What was last seen of a task's data, to tell when all of it is gone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
@@ -45,7 +48,8 @@ impl JobQueue for RedisQueue {
                 queue.0.hand_ins.send_all(&task, send).await;
             }
         };
-        self.0.hand_ins.call(&self.0.tasks, task, jobs, sender).await
+        // Also for a job that waits behind groups that get no answer.
+        self.0.link.in_time(self.0.hand_ins.call(&self.0.tasks, task, jobs, sender)).await
     }
 
     async fn claim(&self, task: &str, consumer: &str, limit: usize) -> Result<Vec<Claimed>, QueueError> {
@@ -58,6 +62,8 @@ impl JobQueue for RedisQueue {
     }
 
     async fn wait(&self, task: &str, up_to: Duration) -> Result<(), QueueError> {
+        // For Redis no time is for ever.
+        let up_to = up_to.clamp(Duration::from_millis(1), LONGEST_WAIT);
         let slot = {
             let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(waiting.entry(task.to_owned()).or_default())
@@ -65,12 +71,12 @@ impl JobQueue for RedisQueue {
         let mut slot = slot.lock().await;
         let mut connection = match slot.take() {
             Some(connection) => connection,
-            None => self.0.link.blocking(Duration::from_secs(5))?,
+            None => self.0.link.blocking(LONGEST_WAIT)?,
         };
         let mut command = redis::cmd("BLPOP");
-        command.arg(self.key(task, "wake")).arg(up_to.min(Duration::from_secs(5)).as_secs_f64());
+        command.arg(self.key(task, "wake")).arg(up_to.as_secs_f64());
         let woken: redis::RedisResult<Value> = command.query_async(&mut connection).await;
-        // Not kept after an error: this connection is not repaired.
+        // Not kept after an error: the command that was given up may still wait on it.
         self.0.link.checked(woken)?;
         *slot = Some(connection);
         Ok(())
@@ -149,7 +155,12 @@ impl JobQueue for RedisQueue {
             command.arg(new).arg(&seen.name).arg(seen.unsettled).arg(to_millis(TEND_EVERY)).arg(dead_ttl);
         };
         let (name, lost, groups_remade): (String, u64, u64) = self.invoke(&lua::TEND, task, add).await?;
-        self.see(task, |seen| seen.name.clone_from(&name));
+        // Of data that are new nothing has been seen yet.
+        self.see(task, |seen| {
+            if seen.name != name {
+                *seen = Seen { name, unsettled: 0 };
+            }
+        });
         Ok(Tended { lost, groups_remade })
     }
 
@@ -176,9 +187,10 @@ impl RedisQueue {
             command.arg(to_millis(config.idempotency_ttl));
             jobs.add(command);
         };
-        let (answers, depths): (Vec<Vec<Value>>, Vec<(String, i64)>) = self.invoke(&lua::ENQUEUE, task, add).await?;
+        type Found = (Vec<Vec<Value>>, Vec<(String, i64)>, String);
+        let (answers, depths, name): Found = self.invoke(&lua::ENQUEUE, task, add).await?;
         let depths = wire::depths(depths);
-        self.saw_depth(task, &depths);
+        self.saw_depth(task, &name, &depths);
         answers.iter().map(|answer| wire::enqueued(answer, &depths)).collect()
     }
 
@@ -193,9 +205,9 @@ impl RedisQueue {
             }
         };
         let call = self.invoke(&lua::SETTLE, task, add);
-        let (firsts, depths): (Vec<u8>, Vec<(String, i64)>) = call.await?;
+        let (firsts, depths, name): (Vec<u8>, Vec<(String, i64)>, String) = call.await?;
         let depths = wire::depths(depths);
-        self.saw_depth(task, &depths);
+        self.saw_depth(task, &name, &depths);
         Ok(firsts.into_iter().map(|first| Settled { first: first == 1, depths: depths.clone() }).collect())
     }
 
@@ -211,8 +223,13 @@ impl RedisQueue {
         }
     }
 
-    /// Remembers how many jobs there were: if all data go, so many are lost.
-    pub(super) fn saw_depth(&self, task: &str, depths: &crate::queue::Depths) {
-        self.see(task, |seen| seen.unsettled = depths.values().map(|depth| u64::from(*depth)).sum());
+    /// Remembers how many jobs there were: if all data go, so many are lost. What is seen of data of another name is not
+    /// that which goes; `tend` finds it and counts first.
+    pub(super) fn saw_depth(&self, task: &str, name: &str, depths: &crate::queue::Depths) {
+        self.see(task, |seen| {
+            if seen.name == name {
+                seen.unsettled = depths.values().map(|depth| u64::from(*depth)).sum();
+            }
+        });
     }
 }

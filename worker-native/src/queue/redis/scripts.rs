@@ -46,6 +46,10 @@ scripts! {
     JOB = "job.lua";
     /// [`super::super::DeadLetters::requeue`].
     REQUEUE = "requeue.lua";
+    /// [`super::super::DeadLetters::drop_dead`].
+    DROP_DEAD = "drop_dead.lua";
+    /// [`super::super::JobBook::counts`].
+    COUNTS = "counts.lua";
     /// [`super::super::Outbox::callbacks`].
     CALLBACKS = "callbacks.lua";
     /// [`super::super::Outbox::callback_done`] and the like.

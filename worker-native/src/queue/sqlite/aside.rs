@@ -44,10 +44,10 @@ impl Page<'_> {
         Ok(())
     }
 
-    /// Row, lane and starts of a job that the consumer holds by this ticket.
+    /// Row, lane and starts of a job that the consumer holds.
     fn held(&self, consumer: &str, ticket: &Ticket) -> rusqlite::Result<Option<(i64, String, i64)>> {
-        let Some((id, claim)) = place(ticket) else { return Ok(None) };
+        let Some(id) = place(ticket) else { return Ok(None) };
         let read = |row: &Row<'_>| Ok((id, row.get(0)?, row.get(1)?));
-        one(self.file, sql::JOB_HELD, (id, claim, consumer), read)
+        one(self.file, sql::JOB_HELD, (id, self.task.id, consumer), read)
     }
 }

@@ -303,9 +303,13 @@ impl Task {
         self.lanes.values().map(|lane| lane.depth).sum()
     }
 
-    /// Unsettled jobs by lane.
+    /// Unsettled jobs by lane; without the lanes that have none.
     pub(super) fn depths(&self) -> Depths {
-        self.lanes.iter().map(|(name, lane)| (name.clone(), to_u32(lane.depth))).collect()
+        self.lanes
+            .iter()
+            .filter(|(_, lane)| lane.depth > 0)
+            .map(|(name, lane)| (name.clone(), to_u32(lane.depth)))
+            .collect()
     }
 
     /// A lane's counters.

@@ -21,7 +21,6 @@ pub(super) struct Held {
     tenant: String,
     lane: String,
     starts: i64,
-    claim: i64,
     accepted: i64,
     deadline: Option<i64>,
     failures: Option<String>,
@@ -40,12 +39,11 @@ impl Held {
             tenant: row.get(3)?,
             lane: row.get(4)?,
             starts: row.get(5)?,
-            claim: row.get(6)?,
-            accepted: row.get(7)?,
-            deadline: row.get(8)?,
-            failures: row.get(9)?,
-            bytes: row.get(10)?,
-            callback: row.get(11)?,
+            accepted: row.get(6)?,
+            deadline: row.get(7)?,
+            failures: row.get(8)?,
+            bytes: row.get(9)?,
+            callback: row.get(10)?,
             body: None,
             now: 0,
         })
@@ -63,7 +61,7 @@ impl Held {
                 job_id: self.job_id,
                 lane: self.lane,
                 flow: format!("{}:{}", self.class, self.tenant),
-                place: format!("{}:{}", self.id, self.claim),
+                place: self.id.to_string(),
                 bytes: number(self.bytes),
                 callback: self.callback,
             },
@@ -153,7 +151,7 @@ impl Page<'_> {
         for mut job in jobs {
             run(self.file, sql::HOLD, (job.id, until, consumer))?;
             job.body = one(self.file, sql::BODY, [job.id], |row| row.get(0))?;
-            (job.starts, job.claim, job.now) = (job.starts + 1, job.claim + 1, self.now);
+            (job.starts, job.now) = (job.starts + 1, self.now);
             self.task.lane(&job.lane).running += 1;
             self.task.note(&job.job_id);
             taken.push(job);
@@ -163,14 +161,13 @@ impl Page<'_> {
 
     /// Begins the lease of a job anew.
     pub(super) fn renew(&mut self, consumer: &str, ticket: &Ticket) -> rusqlite::Result<bool> {
-        let Some((id, claim)) = place(ticket) else { return Ok(false) };
+        let Some(id) = place(ticket) else { return Ok(false) };
         let until = self.now.saturating_add(stored(ms(self.config.lease)));
-        Ok(run(self.file, sql::RENEW, (id, claim, consumer, until))? > 0)
+        Ok(run(self.file, sql::RENEW, (id, self.task.id, consumer, until))? > 0)
     }
 }
 
-/// A ticket's row, and the claim it was given for.
-pub(super) fn place(ticket: &Ticket) -> Option<(i64, i64)> {
-    let (id, claim) = ticket.place.split_once(':')?;
-    Some((id.parse().ok()?, claim.parse().ok()?))
+/// A ticket's row.
+pub(super) fn place(ticket: &Ticket) -> Option<i64> {
+    ticket.place.parse().ok()
 }

@@ -11,22 +11,22 @@ use std::time::{Duration, Instant};
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// The clock of a file that was last written at `seen`.
-pub(super) fn from(seen: u64) -> Clock {
+pub(in crate::queue) fn from(seen: u64) -> Clock {
     let (start, began) = (crate::clock::now_ms().max(seen), Instant::now());
     Arc::new(move || start.saturating_add(ms(began.elapsed())))
 }
 
 /// A duration in milliseconds.
-pub(super) fn ms(duration: Duration) -> u64 {
+pub(in crate::queue) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A number of ours as SQLite keeps it.
-pub(super) fn stored(value: u64) -> i64 {
+pub(in crate::queue) fn stored(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// A stored number, which is never below zero where we wrote it.
-pub(super) fn number(value: i64) -> u64 {
+pub(in crate::queue) fn number(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }

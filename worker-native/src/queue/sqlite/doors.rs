@@ -182,15 +182,17 @@ impl JobBook for SqliteQueue {
         after: Option<&ResultsMark>,
         limit: usize,
     ) -> Result<ResultsPage, QueueError> {
-        let finished = |mark: &ResultsMark| mark.listed.first().and_then(|text| text.parse().ok()).unwrap_or(i64::MAX);
-        let before = after.map_or((i64::MAX, i64::MAX), |mark| (finished(mark), super::clock::stored(mark.position)));
-        let (task, kept) = (task.to_owned(), self.kept());
-        let (found, last) = self.read(move |file| look::results_page(file, &task, before, limit, kept)).await?;
-        let next = last.map(|(finished, seq)| ResultsMark {
-            position: super::clock::number(seq),
-            listed: vec![finished.to_string()],
+        let start = (i64::MAX, self.0.config.history);
+        let left = |mark: &ResultsMark| mark.listed.first().and_then(|left| left.parse().ok()).unwrap_or(start.1);
+        let (before, left) = after.map_or(start, |mark| (stored(mark.position), left(mark)));
+        let (task, kept, limit) = (task.to_owned(), self.kept(), u32::try_from(limit).unwrap_or(u32::MAX));
+        let page = self.read(move |file| look::page(file, &task, before, left, limit, kept)).await?;
+        let next = page.next.map(|(before, left)| ResultsMark {
+            position: super::clock::number(before),
+            listed: vec![left.to_string()],
         });
-        Ok(ResultsPage { results: found.into_iter().map(look::raw).collect::<Result<_, _>>()?, next })
+        let results: Result<Vec<_>, _> = page.results.into_iter().map(look::raw).collect();
+        Ok(ResultsPage { results: results?, next })
     }
 
     async fn counts(&self, task: &str) -> Result<Counts, QueueError> {

@@ -26,44 +26,44 @@ const STATEMENTS: usize = 128;
 
 /// What a file is for: its mark, its tables, and the setting that names it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Kind {
+pub(in crate::queue) struct Kind {
     /// The setting, for errors.
-    pub(crate) setting: &'static str,
+    pub(in crate::queue) setting: &'static str,
     /// SQLite's `application_id`: another program's file is left alone.
-    pub(crate) mark: i32,
+    pub(in crate::queue) mark: i32,
     /// What makes each version of the tables out of the one before.
-    pub(crate) versions: &'static [&'static str],
+    pub(in crate::queue) versions: &'static [&'static str],
     /// What to do where another process has the file.
-    pub(crate) way_out: &'static str,
+    pub(in crate::queue) way_out: &'static str,
 }
 
 /// A file opened for this process alone.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(in crate::queue) struct Opened {
     /// The connection that writes.
-    pub(crate) connection: Connection,
+    pub(in crate::queue) connection: Connection,
     /// Where the file is.
-    pub(crate) path: PathBuf,
+    pub(in crate::queue) path: PathBuf,
     /// Given up last.
-    pub(crate) lock: Lock,
+    pub(in crate::queue) lock: Lock,
 }
 
 /// Says that the file is this process's; dropping it gives it up.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+pub(in crate::queue) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 
 /// An error of ours about the file.
-pub(crate) fn fault(text: String) -> QueueError {
+pub(in crate::queue) fn fault(text: String) -> QueueError {
     failed(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(text)))
 }
 
 /// An error of SQLite's.
-pub(crate) fn failed(error: rusqlite::Error) -> QueueError {
+pub(in crate::queue) fn failed(error: rusqlite::Error) -> QueueError {
     QueueError::File(Arc::new(error))
 }
 
 /// Opens the file for writing; makes it, its folder and its tables where they are missing.
-pub(crate) fn open(path: &Path, kind: &Kind, sync: FileSync) -> Result<Opened, QueueError> {
+pub(in crate::queue) fn open(path: &Path, kind: &Kind, sync: FileSync) -> Result<Opened, QueueError> {
     let named = |what: String| fault(format!("{} {}: {what}", kind.setting, path.display()));
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| named(format!("its folder cannot be made: {error}")))?;
@@ -80,7 +80,7 @@ pub(crate) fn open(path: &Path, kind: &Kind, sync: FileSync) -> Result<Opened, Q
 }
 
 /// Opens the file for looking only.
-pub(crate) fn open_to_read(path: &Path) -> Result<Connection, QueueError> {
+pub(in crate::queue) fn open_to_read(path: &Path) -> Result<Connection, QueueError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY).map_err(failed)?;
@@ -161,7 +161,7 @@ fn migrate(connection: &Connection, kind: &Kind, known: usize) -> rusqlite::Resu
 }
 
 /// Copies the log back and cuts it off, where readers kept commits from doing so for too long.
-pub(crate) fn keep_log_short(connection: &Connection, path: &Path) {
+pub(in crate::queue) fn keep_log_short(connection: &Connection, path: &Path) {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let length = std::fs::metadata(log).map_or(0, |log| log.len());

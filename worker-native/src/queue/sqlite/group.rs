@@ -19,7 +19,7 @@ const WAITING: usize = 1_024;
 pub(super) const GROUP: usize = 2_048;
 
 /// What the writing thread owns: a connection, and what is known of the file's contents.
-pub(super) trait Ledger: Send + 'static {
+pub(in crate::queue) trait Ledger: Send + 'static {
     /// The connection that writes.
     fn connection(&self) -> &Connection;
     /// Before a transaction: reads again what a transaction taken back has made doubtful.
@@ -75,7 +75,7 @@ enum Message<L> {
 }
 
 /// The way to the writing thread. Dropping it waits for what was handed in.
-pub(super) struct Writer<L> {
+pub(in crate::queue) struct Writer<L> {
     sender: Option<mpsc::Sender<Message<L>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -88,7 +88,7 @@ impl<L> fmt::Debug for Writer<L> {
 
 impl<L: Ledger> Writer<L> {
     /// Starts the thread.
-    pub(super) fn start(name: &str, ledger: L) -> std::io::Result<Self> {
+    pub(in crate::queue) fn start(name: &str, ledger: L) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel(WAITING);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || serve(ledger, receiver))?;
         Ok(Self { sender: Some(sender), thread: Mutex::new(Some(thread)) })
@@ -96,7 +96,7 @@ impl<L: Ledger> Writer<L> {
 
     /// Runs `step` in a transaction, maybe with others, and answers when it is durable. It must give the same again
     /// when its transaction is taken back.
-    pub(super) async fn write<T: Send + 'static>(
+    pub(in crate::queue) async fn write<T: Send + 'static>(
         &self,
         weight: usize,
         step: impl FnMut(&mut L) -> rusqlite::Result<T> + Send + 'static,
@@ -109,7 +109,7 @@ impl<L: Ledger> Writer<L> {
     }
 
     /// Ends the thread after what was handed in before; later requests are refused.
-    pub(super) async fn close(&self) {
+    pub(in crate::queue) async fn close(&self) {
         let (reply, ended) = oneshot::channel();
         if let Some(sender) = &self.sender
             && sender.send(Message::Close(reply)).await.is_ok()

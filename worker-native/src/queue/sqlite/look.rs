@@ -11,6 +11,10 @@ use super::sql;
 use crate::queue::contract::{AWAITED_TTL, Counts, Depths, QueueError, ResultsFilter};
 use crate::queue::job::JobState;
 
+/// How far the order of settlement may differ from that of the finishing times, in milliseconds: consumers' clocks
+/// differ, and a result that could not be stored at once is stored with the time at which it was there.
+const DISORDER_MS: i64 = 600_000;
+
 /// A stored text as the JSON it is.
 pub(super) fn raw(text: String) -> Result<Box<RawValue>, QueueError> {
     RawValue::from_string(text).map_err(|error| QueueError::Corrupt(error.to_string()))
@@ -94,7 +98,7 @@ const fn name_of(state: i64) -> &'static str {
     }
 }
 
-/// The newest results of one task with the time they tell, newest first; of so many as the history has.
+/// The newest results of one task with the time they tell, the latest settled first; of so many as the history has.
 pub(super) fn results(
     file: &Connection,
     task: &str,
@@ -102,57 +106,60 @@ pub(super) fn results(
     history: u32,
     kept: Kept,
 ) -> rusqlite::Result<Vec<(i64, String)>> {
-    let since = filter.since.map_or(i64::MIN, stored);
+    let since = filter.since.map(stored);
     let mut listed = file.prepare_cached(sql::LISTED)?;
-    let mut rows = listed.query((task, since, history))?;
+    let mut rows = listed.query((task, i64::MAX, history))?;
     let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        if found.len() >= filter.limit {
+    while found.len() < filter.limit
+        && let Some(row) = rows.next()?
+    {
+        let (seq, finished): (i64, i64) = (row.get(0)?, row.get(1)?);
+        if since.is_some_and(|since| finished.saturating_add(DISORDER_MS) < since) {
             break;
         }
-        if let Some(wanted) = &filter.sensor_id
-            && row.get_ref(2)?.as_str_or_null()? != Some(wanted)
-        {
-            continue;
-        }
-        let result = listed_one(file, row.get(0)?)?.filter(|result| result.ended > kept.since);
-        if let Some(result) = result
-            && filter.outcome.is_none_or(|outcome| outcome.name() == result.outcome)
-        {
-            found.push((row.get(1)?, result.json));
+        let is_wanted = since.is_none_or(|since| finished >= since)
+            && (filter.sensor_id.is_none() || row.get_ref(2)?.as_str_or_null()? == filter.sensor_id.as_deref())
+            && filter
+                .outcome
+                .is_none_or(|outcome| row.get_ref(3).is_ok_and(|name| name.as_str() == Ok(outcome.name())));
+        if is_wanted && let Some(json) = listed_result(file, seq, kept)? {
+            found.push((finished, json));
         }
     }
     Ok(found)
 }
 
-struct Listed {
-    json: String,
-    ended: i64,
-    outcome: String,
+/// One page of all results of a task, the latest settled first.
+pub(super) struct Page {
+    pub(super) results: Vec<String>,
+    /// Where the next page begins, and how many results the history has from there on.
+    pub(super) next: Option<(i64, u32)>,
 }
 
-fn listed_one(file: &Connection, seq: i64) -> rusqlite::Result<Option<Listed>> {
-    let read = |row: &Row<'_>| Ok(Listed { json: row.get(0)?, ended: row.get(1)?, outcome: row.get(2)? });
-    one(file, sql::LISTED_ONE, [seq], read)
-}
-
-/// A page of a task's results, the latest finished first, from before `(finished, seq)` on; and where the next begins.
-pub(super) fn results_page(
+/// The results before `before`; `left` is what the history has of them.
+pub(super) fn page(
     file: &Connection,
     task: &str,
-    before: (i64, i64),
-    limit: usize,
+    before: i64,
+    left: u32,
+    limit: u32,
     kept: Kept,
-) -> rusqlite::Result<(Vec<String>, Option<(i64, i64)>)> {
-    let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
-    let place = |row: &Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(0)?));
-    let places = all(file, sql::LISTED_PAGE, (task, before.0, before.1, limit), place)?;
-    let mut found = Vec::with_capacity(places.len());
-    for (_, seq) in &places {
-        let result = listed_one(file, *seq)?.filter(|result| result.ended > kept.since);
-        found.extend(result.map(|result| result.json));
+) -> rusqlite::Result<Page> {
+    let limit = limit.clamp(1, left.max(1));
+    let seqs: Vec<i64> = all(file, sql::LISTED, (task, before, limit), |row| row.get(0))?;
+    let (full, left) = (seqs.len() == limit as usize, left.saturating_sub(limit));
+    let next = seqs.last().filter(|_| full && left > 0).map(|last| (*last, left));
+    let mut results = Vec::with_capacity(seqs.len());
+    for seq in seqs {
+        results.extend(listed_result(file, seq, kept)?);
     }
-    Ok((found, places.last().copied()))
+    Ok(Page { results, next })
+}
+
+fn listed_result(file: &Connection, seq: i64, kept: Kept) -> rusqlite::Result<Option<String>> {
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?));
+    let result: Option<(String, i64)> = one(file, sql::LISTED_ONE, [seq], read)?;
+    Ok(result.filter(|(_, ended)| *ended > kept.since).map(|(json, _)| json))
 }
 
 /// The task's numbers; all zero for a task that the file does not know.
@@ -174,7 +181,7 @@ pub(super) fn counts(file: &Connection, task: &str) -> rusqlite::Result<Counts> 
     let lane = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, to_u32(row.get(1)?), to_u32(row.get(2)?)));
     let lanes = all(file, sql::COUNTS_LANES, [task], lane)?;
     let by = |of: fn(&(String, u32, u32)) -> u32| -> Depths {
-        lanes.iter().map(|lane| (lane.0.clone(), of(lane))).collect()
+        lanes.iter().map(|lane| (lane.0.clone(), of(lane))).filter(|(_, jobs)| *jobs > 0).collect()
     };
     (counts.depths, counts.running) = (by(|lane| lane.1), by(|lane| lane.2));
     moment.commit()?;

@@ -71,7 +71,7 @@ impl Page<'_> {
     pub(super) fn settle(&mut self, verdicts: &[Verdict]) -> rusqlite::Result<Vec<Settled>> {
         let mut firsts = Vec::with_capacity(verdicts.len());
         for verdict in verdicts {
-            let first = match verdict.ticket.as_ref().and_then(|ticket| Some((ticket, place(ticket)?.0))) {
+            let first = match verdict.ticket.as_ref().and_then(|ticket| Some((ticket, place(ticket)?))) {
                 Some((ticket, id)) => self.end(id, &ticket.job_id, verdict)?.is_some(),
                 None => false,
             };

@@ -26,7 +26,7 @@ macro_rules! statements {
 macro_rules! held {
     ($rest:literal) => {
         concat!(
-            "SELECT id, job_id, class, tenant, lane, starts, claim, accepted, deadline, failures, bytes, callback \
+            "SELECT id, job_id, class, tenant, lane, starts, accepted, deadline, failures, bytes, callback \
              FROM job WHERE ",
             $rest
         )
@@ -54,8 +54,8 @@ statements! {
     EARLIEST_DELAYED = "SELECT due FROM job WHERE task = ?1 AND state = 1 AND due IS NOT NULL ORDER BY due LIMIT 1";
 
     // Hand-in.
-    JOB_NEW = "INSERT INTO job (id, task, job_id, class, tenant, lane, state, starts, claim, accepted, deadline, bytes, callback) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, 0, ?7, ?8, ?9, ?10) ON CONFLICT (task, job_id) DO NOTHING";
+    JOB_NEW = "INSERT INTO job (id, task, job_id, class, tenant, lane, state, starts, accepted, deadline, bytes, callback) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, ?7, ?8, ?9, ?10) ON CONFLICT (task, job_id) DO NOTHING";
     BODY_NEW = "INSERT INTO body (id, body) VALUES (?1, ?2)";
     JOB_KNOWN = "SELECT 1 FROM job WHERE task = ?1 AND job_id = ?2";
     ONCE = "SELECT fingerprint, status, body FROM once WHERE task = ?1 AND key = ?2 AND expires > ?3";
@@ -72,12 +72,12 @@ statements! {
     FROM_FLOW = held!("task = ?1 AND class = ?2 AND tenant = ?3 AND state = 0 ORDER BY id LIMIT ?4");
     FROM_OVERDUE = held!("task = ?1 AND state = 2 AND due <= ?2 ORDER BY due LIMIT ?3");
     FLOW_HEAD = "SELECT id, accepted FROM job WHERE task = ?1 AND class = ?2 AND tenant = ?3 AND state = 0 ORDER BY id LIMIT 1";
-    HOLD = "UPDATE job SET state = 2, starts = starts + 1, claim = claim + 1, due = ?2, consumer = ?3 WHERE id = ?1";
+    HOLD = "UPDATE job SET state = 2, starts = starts + 1, due = ?2, consumer = ?3 WHERE id = ?1";
     BODY = "SELECT body FROM body WHERE id = ?1";
 
     // What becomes of claimed jobs.
-    RENEW = "UPDATE job SET due = ?4 WHERE id = ?1 AND claim = ?2 AND state = 2 AND consumer = ?3";
-    JOB_HELD = "SELECT lane, starts FROM job WHERE id = ?1 AND claim = ?2 AND state = 2 AND consumer = ?3";
+    RENEW = "UPDATE job SET due = ?4 WHERE id = ?1 AND task = ?2 AND state = 2 AND consumer = ?3";
+    JOB_HELD = "SELECT lane, starts FROM job WHERE id = ?1 AND task = ?2 AND state = 2 AND consumer = ?3";
     PUT_ASIDE = "UPDATE job SET state = 1, due = ?2, starts = ?3, failures = ?4, consumer = NULL WHERE id = ?1";
     HAND_BACK = "UPDATE job SET state = 3, due = NULL, starts = ?2, consumer = NULL WHERE id = ?1";
     UNSETTLED = "SELECT job_id, class, tenant, lane, state, bytes, callback FROM job WHERE id = ?1 AND task = ?2 AND state < 4";
@@ -100,8 +100,8 @@ statements! {
     DEAD_DROP = "DELETE FROM dead WHERE seq = ?1";
     DEAD_DROP_NAMED = "DELETE FROM dead WHERE task = ?1 AND job_id = ?2";
     DEAD_FACTS = "SELECT class, tenant, lane, bytes FROM dead WHERE seq = ?1";
-    REQUEUE_JOB = "INSERT INTO job (id, task, job_id, class, tenant, lane, state, starts, claim, accepted, bytes, callback) \
-        SELECT ?2, task, job_id, class, tenant, lane, 0, 0, 0, ?3, bytes, callback FROM dead WHERE seq = ?1";
+    REQUEUE_JOB = "INSERT INTO job (id, task, job_id, class, tenant, lane, state, starts, accepted, bytes, callback) \
+        SELECT ?2, task, job_id, class, tenant, lane, 0, 0, ?3, bytes, callback FROM dead WHERE seq = ?1";
     REQUEUE_BODY = "INSERT INTO body (id, body) SELECT ?2, body FROM dead WHERE seq = ?1";
     DEAD_LIST = "SELECT job_id, body, result, failures, died FROM dead \
         WHERE task = (SELECT id FROM task WHERE name = ?1) AND died > ?2 ORDER BY seq DESC LIMIT ?3 OFFSET ?4";
@@ -131,13 +131,9 @@ statements! {
     JOB = "SELECT j.state, j.starts, j.failures, j.accepted, j.note, r.outcome, r.json, r.ended, r.awaited \
         FROM job j LEFT JOIN result r ON r.seq = j.result \
         WHERE j.task = (SELECT id FROM task WHERE name = ?1) AND j.job_id = ?2";
-    LISTED = "SELECT seq, finished, sensor FROM result \
-        WHERE task = (SELECT id FROM task WHERE name = ?1) AND awaited = 0 AND finished >= ?2 \
-        ORDER BY finished DESC, seq DESC LIMIT ?3";
-    LISTED_ONE = "SELECT json, ended, outcome FROM result WHERE seq = ?1";
-    LISTED_PAGE = "SELECT seq, finished FROM result \
-        WHERE task = (SELECT id FROM task WHERE name = ?1) AND awaited = 0 AND (finished, seq) < (?2, ?3) \
-        ORDER BY finished DESC, seq DESC LIMIT ?4";
+    LISTED = "SELECT seq, finished, sensor, outcome FROM result \
+        WHERE task = (SELECT id FROM task WHERE name = ?1) AND awaited = 0 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+    LISTED_ONE = "SELECT json, ended FROM result WHERE seq = ?1";
     COUNTS = "SELECT bytes, delayed, settled, lost, dead FROM task WHERE name = ?1";
     COUNTS_LANES = "SELECT l.name, l.depth, l.running FROM task t JOIN lane l ON l.task = t.id WHERE t.name = ?1";
 

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use super::{Process, tool, until};
+use super::{LIMIT, Process, tool, until};
 
 #[derive(Debug)]
 pub(crate) struct Redis {
@@ -52,7 +52,7 @@ impl Redis {
     }
 
     pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        self.client().get_multiplexed_async_connection().await.unwrap()
+        connect(self.port).await
     }
 
     /// Kills it without warning and starts it again on its append-only file.
@@ -107,6 +107,14 @@ fn spawn(port: u16, tls_port: u16, dir: &std::path::Path, more: &[&str]) -> Proc
 
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A connection to a server that may be slow: each write waits for its disk, the client's own limit is half a second.
+pub(crate) async fn connect(port: u16) -> redis::aio::MultiplexedConnection {
+    let config =
+        redis::AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(LIMIT));
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
+    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
 /// Waits until a server answers; `false` where it has ended instead.

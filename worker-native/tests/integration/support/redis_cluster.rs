@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use super::redis::{answers, free_port};
+use super::redis::{answers, connect, free_port};
 use super::{Process, tool, until};
 
 const MASTERS: u16 = 3;
@@ -147,8 +147,7 @@ impl Node {
     }
 
     async fn query<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
-        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut connection = connect(self.port).await;
         let mut asked = redis::cmd(command[0]);
         asked.arg(&command[1..]);
         asked.query_async(&mut connection).await.unwrap_or_else(|error| panic!("{command:?}: {error}"))

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use super::redis::{answers, free_port};
+use super::redis::{answers, connect, free_port};
 use super::{Process, tool, until};
 
 const NAME: &str = "main";
@@ -102,7 +102,8 @@ impl Server {
                 format!("port {port}"),
                 "bind 127.0.0.1".to_owned(),
                 format!("sentinel monitor {NAME} 127.0.0.1 {master} 2"),
-                format!("sentinel down-after-milliseconds {NAME} 500"),
+                // A busy machine must not look like a dead master.
+                format!("sentinel down-after-milliseconds {NAME} 3000"),
                 format!("sentinel failover-timeout {NAME} 3000"),
             ];
             fs::write(&file, lines.join("\n") + "\n").unwrap();
@@ -128,8 +129,7 @@ impl Server {
     }
 
     async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
-        client.get_multiplexed_async_connection().await.unwrap()
+        connect(self.port).await
     }
 
     async fn info(&self, section: &str) -> String {

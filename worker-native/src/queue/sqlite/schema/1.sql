@@ -47,7 +47,6 @@ CREATE TABLE job (
   lane TEXT NOT NULL,
   state INTEGER NOT NULL,
   starts INTEGER NOT NULL,   -- that count
-  claim INTEGER NOT NULL,    -- which claim holds it: tickets of earlier ones are void
   accepted INTEGER NOT NULL,
   deadline INTEGER,
   due INTEGER,               -- end of the lease, or of the pause
@@ -81,7 +80,8 @@ CREATE TABLE result (
   outcome TEXT NOT NULL,
   json TEXT NOT NULL
 ) STRICT;
-CREATE INDEX result_listed ON result (task, finished, seq, sensor) WHERE awaited = 0;
+-- All that a listing looks at.
+CREATE INDEX result_listed ON result (task, seq, finished, sensor, outcome) WHERE awaited = 0;
 CREATE INDEX result_awaited ON result (ended) WHERE awaited = 1;
 
 CREATE TABLE dead (

@@ -31,7 +31,7 @@ async fn what_was_answered_is_there_after_a_crash() {
     let (_folder, config) = wreck(&bench);
     let queue = SqliteQueue::open_with(&config, stopped(&bench.time)).unwrap();
     let counts = queue.counts(TASK).await.unwrap();
-    assert_eq!((counts.depths["fast"], counts.running["fast"], counts.settled), (160, 0, 40));
+    assert_eq!((counts.depths["fast"], counts.running, counts.settled), (160, Depths::new(), 40));
     for job in &claimed[..40] {
         assert_eq!(queue.job(TASK, &job.ticket.job_id).await.unwrap().unwrap().state, "done");
     }

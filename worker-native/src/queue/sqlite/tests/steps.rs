@@ -21,15 +21,15 @@ async fn a_job_goes_its_way_and_the_numbers_follow() {
     assert_eq!((state.state.as_str(), state.attempt, state.waited), ("done", 1, None));
     assert!(state.result.unwrap().get().contains("\"done\""));
     let counts = bench.counts().await;
-    assert_eq!((counts.depths["fast"], counts.running["fast"], counts.bytes, counts.settled), (0, 0, 0, 1));
+    assert_eq!((counts.depths, counts.running, counts.bytes, counts.settled), (Depths::new(), Depths::new(), 0, 1));
     let again = bench.queue.enqueue(TASK, vec![new_job(job)]).await.unwrap();
-    assert!(matches!(&again[..], [Enqueued::Accepted(depths)] if depths["fast"] == 0), "{again:?}");
+    assert!(matches!(&again[..], [Enqueued::Accepted(depths)] if depths.is_empty()), "{again:?}");
     let due = bench.queue.callbacks(TASK, 9, Duration::from_secs(1)).await.unwrap();
     assert_eq!((due.len(), due[0].job_id.as_str(), due[0].attempt), (1, id.as_str(), 1));
 }
 
 #[tokio::test]
-async fn a_ticket_is_good_for_its_own_claim_only() {
+async fn leases_end_by_the_clock_and_a_job_is_its_holders_alone() {
     let bench = Bench::new(&[("LEASE_MS", "1000")]);
     bench.put(entry("fast")).await;
     let first = bench.claim(1).await.remove(0);
@@ -39,8 +39,7 @@ async fn a_ticket_is_good_for_its_own_claim_only() {
     bench.pass(999);
     assert!(bench.queue.reclaim(TASK, "c2", 9).await.unwrap().is_empty(), "it was renewed");
     bench.pass(1);
-    // The same consumer takes its own job over: what it does with the old ticket must not touch the new run.
-    let second = bench.queue.reclaim(TASK, "c1", 9).await.unwrap().remove(0);
+    let second = bench.queue.reclaim(TASK, "c2", 9).await.unwrap().remove(0);
     assert_eq!(second.attempt, 2);
     let retry = |job: &Claimed| Retry {
         ticket: job.ticket.clone(),
@@ -49,17 +48,17 @@ async fn a_ticket_is_good_for_its_own_claim_only() {
         failures: vec![],
     };
     assert_eq!(bench.queue.renew(TASK, "c1", &[first.ticket.clone()]).await.unwrap(), [false]);
-    assert_eq!(bench.queue.renew(TASK, "c9", &[second.ticket.clone()]).await.unwrap(), [false]);
     assert_eq!(bench.queue.retry(TASK, "c1", vec![retry(&first)]).await.unwrap(), [false]);
     bench.queue.release(TASK, "c1", &[first.ticket.clone()]).await.unwrap();
     assert_eq!(bench.counts().await.running["fast"], 1);
-    assert_eq!(bench.queue.retry(TASK, "c1", vec![retry(&second)]).await.unwrap(), [true]);
+    assert_eq!(bench.queue.renew("other-task", "c2", &[second.ticket.clone()]).await.unwrap(), [false]);
+    assert_eq!(bench.queue.retry(TASK, "c2", vec![retry(&second)]).await.unwrap(), [true]);
     let counts = bench.counts().await;
-    assert_eq!((counts.running["fast"], counts.delayed, counts.depths["fast"]), (0, 1, 1));
+    assert_eq!((counts.running.get("fast"), counts.delayed, counts.depths["fast"]), (None, 1, 1));
     // Its result counts all the same.
     assert!(bench.end(&first, Outcome::Done).await);
     let counts = bench.counts().await;
-    assert_eq!((counts.running["fast"], counts.delayed, counts.depths["fast"]), (0, 0, 0));
+    assert_eq!((counts.delayed, counts.depths), (0, Depths::new()));
 }
 
 #[tokio::test]
@@ -238,6 +237,42 @@ async fn changes_are_told_after_the_commit() {
     bench.end(&job, Outcome::Done).await;
     assert_eq!(changes.recv().await.unwrap(), Change::Jobs([id.clone()].into()));
     assert_eq!(bench.state(&id).await.as_deref(), Some("done"));
+}
+
+#[tokio::test]
+async fn results_are_listed_by_settlement_as_far_as_the_history_goes() {
+    let bench = Bench::new(&[("RESULTS_HISTORY", "7")]);
+    let mut ids = Vec::new();
+    for number in 0..10 {
+        ids.insert(0, bench.put(entry("fast")).await);
+        let job = bench.claim(1).await.remove(0);
+        bench.end(&job, if number % 2 == 0 { Outcome::Done } else { Outcome::Failed }).await;
+    }
+    let filter = ResultsFilter { limit: 99, ..ResultsFilter::default() };
+    assert_eq!(bench.queue.results(&[TASK], &filter).await.unwrap().len(), 7);
+    let failed = ResultsFilter { outcome: Some(Outcome::Failed), ..filter.clone() };
+    assert_eq!(bench.queue.results(&[TASK], &failed).await.unwrap().len(), 4);
+    let nobody = ResultsFilter { sensor_id: Some("s9".to_owned()), ..filter };
+    assert!(bench.queue.results(&[TASK], &nobody).await.unwrap().is_empty());
+
+    let (mut mark, mut pages) = (None, Vec::new());
+    loop {
+        let page = bench.queue.results_page(TASK, mark.as_ref(), 3).await.unwrap();
+        pages.push(page.results.len());
+        for result in page.results {
+            let result: serde_json::Value = serde_json::from_str(result.get()).unwrap();
+            assert_eq!(result["job_id"], ids.remove(0).as_str());
+        }
+        // What comes meanwhile is not listed.
+        bench.put(entry("fast")).await;
+        let job = bench.claim(1).await.remove(0);
+        bench.end(&job, Outcome::Done).await;
+        mark = page.next;
+        if mark.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, [3, 3, 1]);
 }
 
 /// One number that SQL tells.
