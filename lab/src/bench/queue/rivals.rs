@@ -65,7 +65,7 @@ pub(super) fn measure(args: &QueueArgs) -> anyhow::Result<Section> {
         beside(&mut section, &pairs);
     }
     section.note(redis(args)?.version()?);
-    if let Some(versions) = theirs.as_ref().map(Theirs::versions) {
+    if let Some(versions) = theirs.as_ref().map(Theirs::versions).filter(|versions| !versions.is_empty()) {
         section.note(format!("{versions}."));
     }
     section.keep("theirs", pairs.iter().map(|(_, run)| run).collect::<Vec<_>>());
