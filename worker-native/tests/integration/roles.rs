@@ -64,24 +64,24 @@ async fn without_a_worker_the_caller_is_answered_at_the_deadline_and_nothing_sta
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_costs_a_waiting_caller_nothing_but_time() {
+async fn a_caller_waits_for_a_worker_that_comes_late() {
     let redis = Redis::start().await;
     let api = Native::start(&redis.url(), &[("ROLE", "api"), ("PREDICT_TIMEOUT_MS", "60000")]).await;
-    let answer = {
-        let url = api.url("/predict");
-        tokio::spawn(async move { read(post(&url, &body(&normal())).await).await })
+    let url = api.url("/predict");
+    let asked = async { read(post(&url, &body(&normal())).await).await };
+    let come = async {
+        // It waits in the queue until somebody comes.
+        until("the job", || async {
+            let length: u64 = redis::cmd("XLEN")
+                .arg("ir:{pump-anomaly}:flow:high")
+                .query_async(&mut redis.connection().await)
+                .await
+                .unwrap();
+            (length == 1).then_some(())
+        })
+        .await;
+        Native::start(&redis.url(), &[("ROLE", "worker")]).await
     };
-    // It waits in the queue until somebody comes.
-    until("the job", || async {
-        let length: u64 = redis::cmd("XLEN")
-            .arg("ir:{pump-anomaly}:flow:high")
-            .query_async(&mut redis.connection().await)
-            .await
-            .unwrap();
-        (length == 1).then_some(())
-    })
-    .await;
-    let _worker = Native::start(&redis.url(), &[("ROLE", "worker")]).await;
-    let (status, answer) = answer.await.unwrap();
+    let ((status, answer), _worker) = tokio::join!(asked, come);
     assert_eq!((status, &answer["prediction"]), (200, &json!("normal")), "{answer}");
 }

@@ -1,7 +1,7 @@
 //! What waits outside the file: consumers for jobs, watchers for changes. Told after each commit, never before.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ const CAPACITY: usize = 1_024;
 /// One task's place on the board.
 #[derive(Debug)]
 pub(super) struct Signal {
-    /// Jobs that can be claimed now.
-    claimable: AtomicU64,
+    /// Is there something to claim now?
+    claimable: AtomicBool,
     /// When the next pause ends.
     due: AtomicI64,
     bell: Notify,
@@ -28,7 +28,7 @@ pub(super) struct Signal {
 impl Default for Signal {
     fn default() -> Self {
         Self {
-            claimable: AtomicU64::new(0),
+            claimable: AtomicBool::new(false),
             due: AtomicI64::new(i64::MAX),
             bell: Notify::new(),
             changes: OnceLock::new(),
@@ -39,7 +39,7 @@ impl Default for Signal {
 impl Signal {
     /// Says what there is to claim, and when there will be more.
     pub(super) fn set(&self, claimable: bool, due: i64) {
-        self.claimable.store(claimable.into(), Ordering::Release);
+        self.claimable.store(claimable, Ordering::Release);
         let before = self.due.swap(due, Ordering::AcqRel);
         if claimable || due < before {
             self.bell.notify_waiters();
@@ -55,7 +55,7 @@ impl Signal {
             // From here on a bell is heard, so that none falls between the look and the wait.
             rung.as_mut().enable();
             let pause = self.due.load(Ordering::Acquire).saturating_sub(stored(clock()));
-            if self.claimable.load(Ordering::Acquire) > 0 || pause <= 0 {
+            if self.claimable.load(Ordering::Acquire) || pause <= 0 {
                 return;
             }
             let pause = Duration::from_millis(u64::try_from(pause).unwrap_or_default());

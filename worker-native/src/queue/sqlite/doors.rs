@@ -23,12 +23,18 @@ use crate::queue::job::{Claimed, JobState, Ticket};
 /// Most jobs that one request claims.
 const MOST: usize = 1_000;
 /// Steps of one look after a task, each between other writes.
-const STEPS: usize = 40;
+const STEPS: usize = 8;
 /// How often a task's counters are compared with its jobs.
 const AUDIT: Duration = Duration::from_secs(60);
 
 fn claimed(held: Vec<Held>) -> Vec<Claimed> {
     held.into_iter().map(Held::into_claimed).collect()
+}
+
+/// The answers, or as many times no: nothing is known of a task that the file does not know.
+fn or_none(mut answers: Vec<bool>, asked: usize) -> Vec<bool> {
+    answers.resize(asked, false);
+    answers
 }
 
 #[async_trait]
@@ -57,11 +63,11 @@ impl JobQueue for SqliteQueue {
     }
 
     async fn renew(&self, task: &str, consumer: &str, tickets: &[Ticket]) -> Result<Vec<bool>, QueueError> {
-        let (consumer, tickets) = (consumer.to_owned(), tickets.to_vec());
+        let (consumer, tickets, asked) = (consumer.to_owned(), tickets.to_vec(), tickets.len());
         let step = move |page: &mut super::Page<'_>| {
             tickets.iter().map(|ticket| page.renew(&consumer, ticket)).collect::<rusqlite::Result<Vec<_>>>()
         };
-        self.write(task, 1, step).await
+        self.write_known(task, 1, step).await.map(|answers| or_none(answers, asked))
     }
 
     async fn settle(&self, task: &str, settlements: Vec<Settlement>) -> Result<Vec<Settled>, QueueError> {
@@ -79,18 +85,18 @@ impl JobQueue for SqliteQueue {
             Ok(Pause { ticket, delay, charged, failures })
         };
         let pauses = retries.into_iter().map(pause).collect::<Result<Vec<_>, QueueError>>()?;
-        let consumer = consumer.to_owned();
+        let (consumer, asked) = (consumer.to_owned(), pauses.len());
         let step = move |page: &mut super::Page<'_>| {
             pauses.iter().map(|pause| page.put_aside(&consumer, pause)).collect::<rusqlite::Result<Vec<_>>>()
         };
-        self.write(task, 1, step).await
+        self.write_known(task, 1, step).await.map(|answers| or_none(answers, asked))
     }
 
     async fn release(&self, task: &str, consumer: &str, tickets: &[Ticket]) -> Result<(), QueueError> {
         let (consumer, tickets) = (consumer.to_owned(), tickets.to_vec());
         let step =
             move |page: &mut super::Page<'_>| tickets.iter().try_for_each(|ticket| page.hand_back(&consumer, ticket));
-        self.write(task, 1, step).await
+        self.write_known(task, 1, step).await
     }
 
     async fn cancel(&self, task: &str, job_id: &str, result: &str) -> Result<Cancelled, QueueError> {
@@ -224,7 +230,8 @@ impl DeadLetters for SqliteQueue {
         let step = move |page: &mut super::Page<'_>| {
             ids.iter().map(|id| page.requeue(id)).collect::<rusqlite::Result<Vec<_>>>()
         };
-        self.write(task, job_ids.len(), step).await
+        let answers = self.write_known(task, job_ids.len(), step).await?;
+        Ok(or_none(answers, job_ids.len()))
     }
 
     async fn drop_dead(&self, task: &str, job_ids: &[String]) -> Result<Vec<bool>, QueueError> {
@@ -232,7 +239,8 @@ impl DeadLetters for SqliteQueue {
         let step = move |page: &mut super::Page<'_>| {
             ids.iter().map(|id| page.drop_dead(id)).collect::<rusqlite::Result<Vec<_>>>()
         };
-        self.write(task, job_ids.len(), step).await
+        let answers = self.write_known(task, job_ids.len(), step).await?;
+        Ok(or_none(answers, job_ids.len()))
     }
 }
 

@@ -58,6 +58,10 @@ impl Page<'_> {
         for parcel in parcels {
             answers.push(self.take_in(parcel)?);
         }
+        let keyed = parcels.iter().filter(|parcel| parcel.once.is_some()).count();
+        if keyed > 0 {
+            self.sweep_keys(2 * stored(keyed as u64))?;
+        }
         let depths = self.task.depths();
         for answer in &mut answers {
             if let Enqueued::Accepted(after) = answer {

@@ -92,6 +92,7 @@ impl Page<'_> {
         let expires = self.now.saturating_add(stored(ms(patience)));
         let none: Option<&str> = None;
         run(self.file, sql::ONCE_WRITE, (self.task.id, key, fingerprint, none, none, expires))?;
+        self.sweep_keys(2)?;
         Ok(Begun::New)
     }
 

@@ -77,6 +77,7 @@ impl Page<'_> {
             };
             firsts.push(first);
         }
+        self.sweep_results(2 * stored(verdicts.len() as u64))?;
         let depths = self.task.depths();
         Ok(firsts.into_iter().map(|first| Settled { first, depths: depths.clone() }).collect())
     }

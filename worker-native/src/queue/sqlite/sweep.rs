@@ -20,34 +20,44 @@ const GIVEN_BACK: i64 = 1_024;
 impl Page<'_> {
     /// Removes some of what expired; whether there may be more.
     pub(super) fn sweep(&mut self) -> rusqlite::Result<bool> {
-        let awaited = self.sweep_awaited()?;
-        let results = self.sweep_results()?;
-        let keys = run(self.file, sql::ONCE_EXPIRED, (self.now, STEP))?;
+        let results = self.sweep_results(STEP)?;
+        let keys = self.sweep_keys(STEP)?;
         let dead = self.sweep_dead()?;
-        Ok([awaited, results, keys, dead].into_iter().any(|removed| stored(removed as u64) >= STEP))
+        Ok(results || stored(keys.max(dead) as u64) >= STEP)
     }
 
-    fn sweep_awaited(&self) -> rusqlite::Result<usize> {
+    /// Removes so many results that expired, of each kind; whether there may be more. Done with every settlement, so
+    /// that the file cannot grow faster than it is looked after.
+    pub(super) fn sweep_results(&self, limit: i64) -> rusqlite::Result<bool> {
         let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        let expired = all(self.file, sql::EXPIRED_AWAITED, (self.ago(AWAITED_TTL), STEP), read)?;
-        self.remove(&expired)
+        let awaited = all(self.file, sql::EXPIRED_AWAITED, (self.ago(AWAITED_TTL), limit), read)?;
+        let mut oldest = Vec::new();
+        let mut select = self.file.prepare_cached(sql::OLDEST_RESULTS)?;
+        let mut rows = select.query([limit])?;
+        while let Some(row) = rows.next()? {
+            // What lies behind is younger, or waits at most for an awaited one before it.
+            if self.is_kept(row.get(2)?, row.get(3)?) {
+                break;
+            }
+            oldest.push((row.get(0)?, row.get(1)?));
+        }
+        drop(rows);
+        self.remove(&awaited)?;
+        self.remove(&oldest)?;
+        Ok(stored(awaited.len().max(oldest.len()) as u64) >= limit)
     }
 
-    fn sweep_results(&self) -> rusqlite::Result<usize> {
-        let read = |row: &Row<'_>| {
-            let (seq, job, ended, awaited) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            Ok((!self.is_kept(ended, awaited)).then_some((seq, job)))
-        };
-        let oldest = all(self.file, sql::OLDEST_RESULTS, [STEP], read)?;
-        self.remove(&oldest.into_iter().flatten().collect::<Vec<_>>())
+    /// Forgets so many idempotency keys whose time is over.
+    pub(super) fn sweep_keys(&self, limit: i64) -> rusqlite::Result<usize> {
+        run(self.file, sql::ONCE_EXPIRED, (self.now, limit))
     }
 
-    fn remove(&self, results: &[(i64, i64)]) -> rusqlite::Result<usize> {
+    fn remove(&self, results: &[(i64, i64)]) -> rusqlite::Result<()> {
         for (seq, job) in results {
             run(self.file, sql::RESULT_DROP, [seq])?;
             run(self.file, sql::JOB_DROP, [job])?;
         }
-        Ok(results.len())
+        Ok(())
     }
 
     fn sweep_dead(&mut self) -> rusqlite::Result<usize> {

@@ -248,7 +248,7 @@ impl Account {
         // The test harness shows what a passing test prints to nobody.
         std::io::stdout().write_all(row.as_bytes()).unwrap();
         if let Some(dir) = setting("FAULTS_DIR") {
-            std::fs::write(std::path::Path::new(&dir).join(format!("{number:0>3}.row")), row).unwrap();
+            std::fs::write(std::path::Path::new(&dir).join(format!("{number:0>2}.row")), row).unwrap();
         }
     }
 }

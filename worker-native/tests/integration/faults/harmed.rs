@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::rig::{Rig, has_told, nothing, reading};
+use super::rig::{Rig, nothing, reading, told};
 use crate::support::until;
 
 const FLOW: &str = "ir:{pump-anomaly}:flow:normal";
@@ -19,7 +19,7 @@ async fn the_consumer_group_is_destroyed_under_load() {
             rig.tell(&format!("XGROUP DESTROY {FLOW} consumers")).await;
             let back = rig.book.runs_again(&base).await;
             rig.book.more(50).await;
-            until("it to be told", || async { has_told(&native, "consumer groups were gone").then_some(()) }).await;
+            told(&native, "consumer groups were gone").await;
             back
         })
         .await;
@@ -50,7 +50,7 @@ async fn queued_entries_are_deleted() {
     account.tell("13", "20 queued entries deleted by somebody (XDEL)", None, &format!("{counted} counted as lost"));
     assert_eq!((account.lost.len(), counted, account.doubled), (DELETED, DELETED as u64, 0), "{account:?}");
     assert_eq!(account.outcomes, [("done".to_owned(), 100 - DELETED)].into());
-    assert!(has_told(&worker, "accepted jobs are gone"));
+    told(&worker, "accepted jobs are gone").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

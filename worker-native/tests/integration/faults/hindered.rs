@@ -1,6 +1,6 @@
 //! Redis is there and does not do what it should: it pauses, hangs up, is full, takes no writes.
 
-use super::rig::{Rig, has_told, nothing};
+use super::rig::{Rig, nothing, told};
 use crate::support::native::Native;
 use crate::support::redis::free_port;
 use crate::support::until;
@@ -71,7 +71,7 @@ async fn the_master_becomes_a_replica_for_a_while() {
         // Nobody answers there: it keeps what it has.
         rig.tell(&format!("REPLICAOF 127.0.0.1 {}", free_port())).await;
         rig.book.more_refused(20).await;
-        until("the warning", || async { has_told(native, "the queue cannot be used").then_some(()) }).await;
+        told(native, "the queue cannot be used").await;
         rig.tell("REPLICAOF NO ONE").await;
     })
     .await;

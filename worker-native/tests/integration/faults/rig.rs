@@ -9,6 +9,7 @@ use crate::support::models::Models;
 use crate::support::native::Native;
 use crate::support::readings::{body, normal};
 use crate::support::redis::Redis;
+use crate::support::until;
 
 /// A worker that is gone is noticed within this.
 const LEASE_MS: &str = "1000";
@@ -91,4 +92,9 @@ pub(super) fn settled(native: &Native) -> BTreeSet<String> {
 /// Has a service logged a line that holds these words?
 pub(super) fn has_told(native: &Native, words: &str) -> bool {
     native.log_lines().iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains(words)))
+}
+
+/// Waits until it has.
+pub(super) async fn told(native: &Native, words: &str) {
+    until("a log line", || async { has_told(native, words).then_some(()) }).await;
 }

@@ -17,7 +17,7 @@ async fn is_over<B: Backend>(rig: &Rig<B>, job: &Entry) {
     let state = rig.state(&job.job_id).await;
     assert_eq!(state.state, "cancelled");
     assert_eq!(state.result.unwrap().get(), called_off(&job.job_id));
-    assert_eq!(rig.listed(&all()).await, [job.job_id.clone()]);
+    assert_eq!(rig.listed(&all()).await, std::slice::from_ref(&job.job_id));
     let numbers = rig.numbers().await;
     assert_eq!((counted(&numbers.depths), counted(&numbers.running)), (depths(&[]), depths(&[])));
     assert_eq!((numbers.bytes, numbers.delayed, numbers.settled, numbers.lost), (0, 0, 1, 0));

@@ -109,8 +109,8 @@ pub(crate) async fn a_requeued_job_may_die_again<B: Backend>() {
         assert_eq!(rig.requeue(TASK, std::slice::from_ref(&job.job_id)).await.unwrap(), [true]);
         let claimed = rig.take("c1").await;
         bury(&rig, &claimed).await;
-        assert_eq!(letters(&rig, 0, 10).await, [job.job_id.clone()]);
-        assert_eq!(rig.listed(&all()).await, [job.job_id.clone()], "listed once");
+        assert_eq!(letters(&rig, 0, 10).await, std::slice::from_ref(&job.job_id));
+        assert_eq!(rig.listed(&all()).await, std::slice::from_ref(&job.job_id), "listed once");
         assert_eq!(rig.numbers().await.dead, 1);
     }
 }

@@ -78,6 +78,12 @@ impl Redis {
     pub(crate) fn stop(&mut self) {
         self.process.kill();
     }
+
+    /// Copies the append-only file of a server that is stopped, to be started on with `--appenddirname NAME`.
+    pub(crate) fn copy_file(&self, name: &str) {
+        let from = self.dir.path().join("appendonlydir");
+        assert!(Command::new("cp").arg("-r").arg(from).arg(self.dir.path().join(name)).status().unwrap().success());
+    }
 }
 
 fn spawn(port: u16, tls_port: u16, dir: &std::path::Path, more: &[&str]) -> Process {

@@ -35,7 +35,7 @@ async fn leases_end_by_the_clock_and_a_job_is_its_holders_alone() {
     let first = bench.claim(1).await.remove(0);
     bench.pass(999);
     assert!(bench.queue.reclaim(TASK, "c2", 9).await.unwrap().is_empty(), "the lease is not over");
-    assert_eq!(bench.queue.renew(TASK, "c1", &[first.ticket.clone()]).await.unwrap(), [true]);
+    assert_eq!(bench.queue.renew(TASK, "c1", std::slice::from_ref(&first.ticket)).await.unwrap(), [true]);
     bench.pass(999);
     assert!(bench.queue.reclaim(TASK, "c2", 9).await.unwrap().is_empty(), "it was renewed");
     bench.pass(1);
@@ -47,11 +47,11 @@ async fn leases_end_by_the_clock_and_a_job_is_its_holders_alone() {
         charged: true,
         failures: vec![],
     };
-    assert_eq!(bench.queue.renew(TASK, "c1", &[first.ticket.clone()]).await.unwrap(), [false]);
+    assert_eq!(bench.queue.renew(TASK, "c1", std::slice::from_ref(&first.ticket)).await.unwrap(), [false]);
     assert_eq!(bench.queue.retry(TASK, "c1", vec![retry(&first)]).await.unwrap(), [false]);
-    bench.queue.release(TASK, "c1", &[first.ticket.clone()]).await.unwrap();
+    bench.queue.release(TASK, "c1", std::slice::from_ref(&first.ticket)).await.unwrap();
     assert_eq!(bench.counts().await.running["fast"], 1);
-    assert_eq!(bench.queue.renew("other-task", "c2", &[second.ticket.clone()]).await.unwrap(), [false]);
+    assert_eq!(bench.queue.renew("other-task", "c2", std::slice::from_ref(&second.ticket)).await.unwrap(), [false]);
     assert_eq!(bench.queue.retry(TASK, "c2", vec![retry(&second)]).await.unwrap(), [true]);
     let counts = bench.counts().await;
     assert_eq!((counts.running.get("fast"), counts.delayed, counts.depths["fast"]), (None, 1, 1));
