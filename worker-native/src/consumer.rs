@@ -27,6 +27,10 @@ const SUSPECT_ATTEMPT: u32 = 3;
 /// Longest wait for a job before the loop looks at its other duties.
 const WAIT: Duration = Duration::from_millis(500);
 
+/// How often handing back is tried again when a process ends, and the pause between.
+const HAND_BACK_TRIES: u32 = 5;
+const HAND_BACK_PAUSE: Duration = Duration::from_millis(100);
+
 /// One consumer of one task's jobs.
 #[derive(Debug)]
 struct Consumer {
@@ -89,16 +93,21 @@ impl Consumer {
     async fn take(&self, limit: usize, duties: &mut Duties) -> Result<Vec<Claimed>, QueueError> {
         let queue = &self.app.queue;
         if Instant::now() >= duties.reclaim_at {
+            // Soon after a lease ends its job restarts, and a look costs little. Noted first: a look that fails must
+            // not keep new jobs from being claimed.
+            let pause = (self.app.config.queue.lease / 3).clamp(Duration::from_millis(50), Duration::from_secs(1));
+            duties.reclaim_at = Instant::now() + pause;
             let reclaimed = queue.reclaim(&self.task, &self.name, limit).await?;
             if !reclaimed.is_empty() {
                 // There may be more: looked at again as soon as there is room.
                 tracing::info!(task = %self.task, jobs = reclaimed.len(), "took over jobs whose lease ended");
+                duties.reclaim_at = Instant::now();
                 return Ok(reclaimed);
             }
-            self.report(queue.tend(&self.task).await?);
-            // Soon after a lease ends its job restarts, and a look costs little.
-            let pause = (self.app.config.queue.lease / 3).clamp(Duration::from_millis(50), Duration::from_secs(1));
-            duties.reclaim_at = Instant::now() + pause;
+            match queue.tend(&self.task).await {
+                Ok(tended) => self.report(tended),
+                Err(error) => tracing::warn!(task = %self.task, %error, "the queue could not be looked after"),
+            }
         }
         queue.claim(&self.task, &self.name, limit).await
     }
@@ -140,9 +149,9 @@ impl Consumer {
         jobs: &mut JoinSet<()>,
     ) {
         let claimed_at = Instant::now();
-        let (suspects, others): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|job| job.attempt >= SUSPECT_ATTEMPT);
-        // All are held from now on: a lease must not end while its job waits for its turn.
-        let suspects: Vec<_> = suspects.into_iter().map(|job| (self.held.hold(&job.ticket), job)).collect();
+        // After a pause longer than the lease a consumer takes over from itself: what still runs here goes on.
+        let claimed = claimed.into_iter().filter(|job| !self.held.has(&job.ticket));
+        let (suspects, others): (Vec<_>, Vec<_>) = claimed.partition(|job| job.attempt >= SUSPECT_ATTEMPT);
         for job in others {
             let (consumer, hold, place) = (Arc::clone(self), self.held.hold(&job.ticket), places.pop());
             jobs.spawn(async move {
@@ -150,13 +159,23 @@ impl Consumer {
                 drop(place);
             });
         }
-        if suspects.is_empty() {
-            return;
+        let mut suspects = suspects.into_iter();
+        let Some(suspect) = suspects.next() else { return };
+        // Only one is kept: if it kills this process, the others have not been started.
+        let others: Vec<_> = suspects.map(|job| job.ticket).collect();
+        if !others.is_empty()
+            && let Err(error) = self.app.queue.release(&self.task, &self.name, &others).await
+        {
+            tracing::warn!(task = %self.task, jobs = others.len(), %error, "jobs could not be handed back; their leases end");
         }
-        while jobs.join_next().await.is_some() {}
-        for (hold, job) in &suspects {
-            self.run_job(job, claimed_at, hold).await;
-        }
+        // Held already while the others end: its lease must not end before its turn.
+        let (consumer, hold, place) = (Arc::clone(self), self.held.hold(&suspect.ticket), places.pop());
+        self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;
+        jobs.spawn(async move {
+            consumer.run_job(&suspect, claimed_at, &hold).await;
+            drop(place);
+        });
+        self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;
     }
 
     /// Begins the leases of held jobs anew, three times a lease, until `done`.
@@ -185,7 +204,14 @@ impl Consumer {
         // Before the jobs are ended: what ends is not held any more.
         let tickets = self.held.tickets();
         jobs.shutdown().await;
-        let handed_back = self.app.queue.release(&self.task, &self.name, &tickets).await;
+        let mut handed_back = self.app.queue.release(&self.task, &self.name, &tickets).await;
+        for _ in 0..HAND_BACK_TRIES {
+            if handed_back.is_ok() {
+                break;
+            }
+            tokio::time::sleep(HAND_BACK_PAUSE).await;
+            handed_back = self.app.queue.release(&self.task, &self.name, &tickets).await;
+        }
         let error = handed_back.err().map(|error| error.to_string());
         tracing::warn!(task = %self.task, jobs = tickets.len(), error, "jobs that did not end in time were handed back");
     }

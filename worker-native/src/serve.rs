@@ -41,7 +41,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let webhooks = Webhooks::new(&config.webhook).map_err(anyhow::Error::msg)?;
     let app = App::new(config, engine, queue, webhooks, cache);
     if let Err(error) = feed::refresh(&app).await {
-        tracing::warn!(%error, "redis cannot be used at start; /data answers 503 until it can");
+        tracing::warn!(%error, "the queue cannot be used at start; /data answers 503 until it can");
     }
 
     if preflight == Preflight::Away {

@@ -24,6 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long before the deadline the queue is told: the answer must be out by then.
 const BEFORE: Duration = Duration::from_millis(5);
 
+/// How long after the deadline the answer may wait to learn where the time went.
+const AFTER: Duration = Duration::from_millis(20);
+
 type Waiting = Arc<Mutex<HashMap<String, Arc<Notify>>>>;
 
 /// Callers that wait for the results of jobs, by task.
@@ -98,7 +101,31 @@ pub(super) async fn answer(app: &App, asked: &Asked<'_>) -> Result<(Given, Optio
     let deadline = asked.deadline.unwrap_or_else(|| Instant::now() + longest);
     let entry = entry(app, asked, deadline);
     let (task, job_id) = (entry.task.clone(), entry.job_id.clone());
-    let waiter = app.waiters.join(app, &task, &job_id).await.map_err(|error| unreachable_workers(&error))?;
+    // A caller that goes away, or gives up on a hand-in that is still under way, takes its job along.
+    let abandoned = Abandoned { app, task: &task, job_id: &job_id, armed: true };
+    let told = tokio::time::timeout_at(deadline.into(), hand_in_and_wait(app, entry, deadline)).await;
+    match told {
+        Ok(Ok(Some(told))) => {
+            abandoned.disarm();
+            told.into_given(app, asked)
+        }
+        Ok(Err(error)) => {
+            if error == PoolError::Full {
+                abandoned.disarm();
+            }
+            Err(error)
+        }
+        Ok(Ok(None)) | Err(_) => {
+            abandoned.disarm();
+            expire(app, asked, &task, &job_id).await
+        }
+    }
+}
+
+/// The result of a job handed in now; none when the deadline came first.
+async fn hand_in_and_wait(app: &App, entry: Entry, deadline: Instant) -> Result<Option<Told>, PoolError> {
+    let task = entry.task.clone();
+    let waiter = app.waiters.join(app, &task, &entry.job_id).await.map_err(|error| unreachable_workers(&error))?;
     let left = deadline.saturating_duration_since(Instant::now());
     let job = NewJob { entry, left: Some(left), room: None, once: None };
     match app.queue.enqueue(&task, vec![job]).await.map_err(|error| unreachable_workers(&error))?.pop() {
@@ -106,14 +133,7 @@ pub(super) async fn answer(app: &App, asked: &Asked<'_>) -> Result<(Given, Optio
         Some(Enqueued::Full(_)) => return Err(PoolError::Full),
         _ => return Err(PoolError::Failed("the queue gave no answer to a hand-in".to_owned())),
     }
-    // A caller that goes away takes its job along.
-    let abandoned = Abandoned { app, task: &task, job_id: &job_id, armed: true };
-    let told = wait(app, &waiter, &task, deadline).await;
-    abandoned.disarm();
-    match told {
-        Some(told) => told.into_given(app, asked),
-        None => expire(app, asked, &task, &job_id).await,
-    }
+    Ok(wait(app, &waiter, &task, deadline).await)
 }
 
 /// Cancels the job of a caller that did not stay.
@@ -168,7 +188,13 @@ async fn expire(
     task: &str,
     job_id: &str,
 ) -> Result<(Given, Option<RunFacts>), PoolError> {
-    match cancel(app, task, job_id).await {
+    // The answer must not wait for a slow queue; the job is called off all the same.
+    let (own, name, id) = (app.clone(), task.to_owned(), job_id.to_owned());
+    let cancelled = app.background.spawn(async move { cancel(&own, &name, &id).await });
+    let Ok(Ok(cancelled)) = tokio::time::timeout(AFTER, cancelled).await else {
+        return Err(PoolError::Expired { run: None });
+    };
+    match cancelled {
         Ok(Cancelled::Done { running: true }) => {
             // How long it ran is not known here; that it ran is.
             let run = RunFacts { took: Duration::ZERO, first: false };

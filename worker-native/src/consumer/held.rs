@@ -41,6 +41,11 @@ impl Held {
         Hold { held: self.clone(), serial, job_id: ticket.job_id.clone(), called_off }
     }
 
+    /// Is this very claim of a job held already?
+    pub(super) fn has(&self, ticket: &Ticket) -> bool {
+        self.jobs().get(&ticket.job_id).is_some_and(|job| job.ticket == *ticket)
+    }
+
     pub(super) fn tickets(&self) -> Vec<Ticket> {
         self.jobs().values().map(|job| job.ticket.clone()).collect()
     }

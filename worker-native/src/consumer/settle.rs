@@ -144,7 +144,9 @@ impl Consumer {
         let put_aside = if !charged && self.shutdown.is_cancelled() {
             queue.release(&self.task, &self.name, &[ticket]).await.map(|()| vec![true])
         } else {
-            let delay = self.pause_after(failures.len());
+            let delay = if charged { self.pause_after(failures.len()) } else { self.pause_of(job.waited) };
+            // Whoever waits for it hears of its end no later than that.
+            let delay = job.left.map_or(delay, |left| delay.min(left));
             queue.retry(&self.task, &self.name, vec![Retry { ticket, delay, charged, failures }]).await
         };
         if charged && put_aside.as_ref().is_ok_and(|was_ours| was_ours.contains(&true)) {
@@ -163,6 +165,14 @@ impl Consumer {
         let config = &self.app.config.queue;
         let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
         let pause = config.retry_base.saturating_mul(1 << doublings).min(config.retry_max);
+        pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    /// The pause of a job that could not be started: a quarter of its age, so that a model that stays away is asked for
+    /// more and more rarely.
+    fn pause_of(&self, age: Duration) -> Duration {
+        let config = &self.app.config.queue;
+        let pause = (age / 4).max(config.retry_base).min(config.retry_max.max(config.retry_base));
         pause.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 

@@ -9,7 +9,7 @@ use super::judge::{self, Setting};
 use super::server::{Facts, Timing};
 use super::{tasks, topology};
 use crate::config::QueueConfig;
-use crate::queue;
+use crate::queue::RedisQueue;
 use crate::queue::link::{Address, Dialer, Server};
 
 /// How long a connection, or a command, may take.
@@ -48,9 +48,9 @@ pub(super) async fn look(config: &QueueConfig, names: &[String]) -> Vec<Finding>
         findings.extend(topology::sentinels(master, sentinels).await);
     }
     // Where there is no way at all, that was said once.
-    let (Ok(queue), Ok(mut connection)) = (queue::open(config), dialer.dial().await) else { return findings };
+    let (Ok(queue), Ok(mut connection)) = (RedisQueue::open(config), dialer.dial().await) else { return findings };
     for task in names {
-        let looked = tokio::time::timeout(LIMIT, tasks::look(task, &*queue, &mut connection, config)).await;
+        let looked = tokio::time::timeout(LIMIT, tasks::look(task, &queue, &mut connection, config)).await;
         findings.extend(looked.unwrap_or_else(|_| {
             vec![
                 Finding::unknown("queue", "it takes too long to look at", "look again when there is less to do")

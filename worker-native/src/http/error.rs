@@ -68,14 +68,21 @@ impl From<Rejection> for ApiError {
 impl From<QueueError> for ApiError {
     fn from(error: QueueError) -> Self {
         match &error {
-            QueueError::Unavailable(cause) if matches!(cause.code(), Some("OOM" | "MISCONF" | "READONLY")) => {
+            QueueError::Unavailable(cause)
+                if matches!(cause.code(), Some("OOM" | "MISCONF" | "READONLY" | "NOREPLICAS")) =>
+            {
                 Self::caused(
                     ErrorCode::QueueUnavailable,
                     "the queue takes no jobs at present: Redis refuses to write; nothing was promised, try again",
                     &error,
                 )
             }
-            QueueError::Unavailable(_) | QueueError::File(_) | QueueError::Closed => Self::caused(
+            QueueError::File(_) => Self::caused(
+                ErrorCode::QueueUnavailable,
+                "the queue's file takes no jobs at present; nothing was promised, try again",
+                &error,
+            ),
+            QueueError::Unavailable(_) | QueueError::Closed => Self::caused(
                 ErrorCode::QueueUnavailable,
                 "the queue cannot be reached; nothing was promised, try again",
                 &error,

@@ -176,7 +176,7 @@ pub enum Outcome {
     Done,
     /// The model failed on it.
     Failed,
-    /// Its deadline passed before it was started.
+    /// Its deadline passed before it ended.
     Expired,
     /// Started too often without an end, or unreadable.
     Dead,

@@ -226,7 +226,17 @@ fn trouble(error: &RedisError) -> Option<Trouble> {
 
 /// Does the server say that it is not the one to ask, or that we are not the one it answers?
 fn is_turned(code: &str) -> bool {
-    let codes = ["READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM"];
+    let codes = [
+        "READONLY",
+        "NOREPLICAS",
+        "MASTERDOWN",
+        "LOADING",
+        "UNBLOCKED",
+        "CLUSTERDOWN",
+        "NOAUTH",
+        "WRONGPASS",
+        "NOPERM",
+    ];
     codes.contains(&code)
 }
 

@@ -26,12 +26,12 @@ pub async fn run(app: App, shutdown: CancellationToken) {
         match refresh(&app).await {
             Ok(()) if !reachable => {
                 reachable = true;
-                tracing::info!("redis is back; load and accuracies are read again");
+                tracing::info!("the queue is back; load and accuracies are read again");
             }
             Ok(()) => {}
             Err(error) if reachable => {
                 reachable = false;
-                tracing::warn!(%error, "redis cannot be used; load and accuracies stay as last read");
+                tracing::warn!(%error, "the queue cannot be used; load and accuracies stay as last read");
             }
             Err(_) => {}
         }

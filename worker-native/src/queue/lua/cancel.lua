@@ -1,5 +1,5 @@
 -- Ends an unsettled job with the result given.
--- ARGV: id, result, ms to keep it, results to keep
+-- ARGV: id, result, ms to keep it, results to keep, ms to keep one that is awaited
 -- Gives {0} unknown | {1, 1 where it was running} | {2, its result}
 local id, result = ARGV[1], ARGV[2]
 local now, running = now_ms(), 0
@@ -7,12 +7,13 @@ local text = call('GET', base .. 'job:' .. id)
 if not text then return {0} end
 local flow, sid = parse_job(text)
 if not flow then return {2, text} end
-local meta
+local meta, body
 if sid == '-' then
-  meta = call('HGET', base .. 'later:' .. id, 'm')
+  local later = call('HMGET', base .. 'later:' .. id, 'm', 'b')
+  meta, body = later[1], later[2]
 else
   local fields = entry_of(flow, sid)
-  meta = fields and field(fields, 'm')
+  meta, body = fields and field(fields, 'm'), fields and field(fields, 'b')
 end
 local lane, _, size, callback = parse_meta(meta)
 if not lane then return {0} end
@@ -33,11 +34,15 @@ else
     count('running', lane, -1)
   end
 end
-publish(id, flow, tonumber(size), result, ARGV[3], callback, now)
+-- As the job's JSON has it: within a text of it the quotes would be escaped. Its caller was the only one to read it.
+local awaited = string.find(body or '', '"awaited":true', 1, true)
+publish(id, flow, tonumber(size), result, awaited and ARGV[5] or ARGV[3], callback, now)
 count('depth', lane, -1)
 count('count', 'bytes', -tonumber(size))
 count('count', 'settled', 1)
-call('LPUSH', base .. 'results', id)
-call('LTRIM', base .. 'results', 0, tonumber(ARGV[4]) - 1)
+if not awaited then
+  call('LPUSH', base .. 'results', id)
+  call('LTRIM', base .. 'results', 0, tonumber(ARGV[4]) - 1)
+end
 tell({id}, now)
 return {1, running}

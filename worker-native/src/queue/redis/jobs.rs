@@ -142,6 +142,7 @@ impl JobQueue for RedisQueue {
         let config = &self.0.config;
         let add = |command: &mut redis::Cmd| {
             command.arg(job_id).arg(result).arg(to_millis(config.result_ttl)).arg(config.history);
+            command.arg(to_millis(AWAITED_TTL));
         };
         let answer: Vec<Value> = self.invoke(&lua::CANCEL, task, add).await?;
         wire::cancelled(&answer)

@@ -8,8 +8,8 @@ use super::queue::Inner;
 use super::{Spool, Spooled};
 use crate::queue::contract::{Enqueued, Queue, QueueError};
 
-/// Jobs that are handed over at once.
-const BATCH: usize = 256;
+/// Jobs that are handed over at once: few, so that large ones are through within the time a command has.
+const BATCH: usize = 32;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The queue is tried at least this often: its return is noticed within that time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
