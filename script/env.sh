@@ -28,6 +28,7 @@ read -r _infer_router_workerd _infer_router_dylib <<<"$(_infer_router_platform)"
 : "${WORKERD_BIN:=$NODE_MODULES/@cloudflare/workerd-$_infer_router_workerd/bin/workerd}"
 : "${ORT_DYLIB_PATH:=$INFER_ROUTER_CACHE/tools/onnxruntime/libonnxruntime.$_infer_router_dylib}"
 : "${TRITON_PYTHON:=$INFER_ROUTER_CACHE/tools/venv-triton/bin/python}"
+: "${WEBHOOKS_PYTHON:=$INFER_ROUTER_CACHE/tools/venv-webhooks/bin/python}"
 : "${REDIS_SERVER_BIN:=$(command -v redis-server || echo redis-server)}"
 
 # The library's own switch comes too late for its first message about process and models.
@@ -35,6 +36,6 @@ read -r _infer_router_workerd _infer_router_dylib <<<"$(_infer_router_platform)"
 
 export ORT_DISABLE_TELEMETRY
 export INFER_ROUTER_ROOT INFER_ROUTER_CACHE CARGO_TARGET_DIR NODE_MODULES WORKERD_BIN ORT_DYLIB_PATH REDIS_SERVER_BIN
-export TRITON_PYTHON
+export TRITON_PYTHON WEBHOOKS_PYTHON
 unset _infer_router_workerd _infer_router_dylib
 unset -f _infer_router_platform _infer_router_lock_hash

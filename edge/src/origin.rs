@@ -16,11 +16,12 @@ use crate::{answer, clock, state};
 
 /// What of a caller's headers goes on to the native service. A list of what may pass, so that nobody can send the
 /// headers that only the edge may set ([`headers::EDGE_ONLY`]).
-const PASSED_ON: [&str; 10] = [
+const PASSED_ON: [&str; 11] = [
     "content-type",
     "accept",
     "traceparent",
-    "idempotency-key",
+    headers::IDEMPOTENCY_KEY,
+    headers::TENANT,
     "if-none-match",
     "user-agent",
     // Where binary tensors begin, how the body is packed, and how the answer may be: the Open Inference Protocol's.
@@ -28,7 +29,7 @@ const PASSED_ON: [&str; 10] = [
     "content-encoding",
     "accept-encoding",
     // Where a stream of events goes on.
-    "last-event-id",
+    headers::LAST_EVENT_ID,
 ];
 
 /// The way to the native service, made for one request.

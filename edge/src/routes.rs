@@ -46,6 +46,7 @@ fn route(method: &Method, path: &str) -> Option<Route> {
     match method {
         Method::Get | Method::Head => asked(path),
         Method::Post => posted(path),
+        Method::Delete if is_job(path) => Some(Route::Pass(Wait::Short)),
         _ => None,
     }
 }
@@ -58,7 +59,9 @@ fn asked(path: &str) -> Option<Route> {
         "/livez" => Some(Route::Live),
         "/readyz" | "/results" | "/v1/snapshot" | "/v1/catalog" | "/models" | "/v2" | "/v2/health/live"
         | "/v2/health/ready" => Some(Route::Pass(Wait::Short)),
-        _ if is_job(path) || is_oip_model(path) => Some(Route::Pass(Wait::Short)),
+        _ if is_job(path.strip_suffix("/events").unwrap_or(path)) || is_oip_model(path) => {
+            Some(Route::Pass(Wait::Short))
+        }
         _ => None,
     }
 }
@@ -93,13 +96,14 @@ fn is_oip_model(path: &str) -> bool {
 /// What changes the native service, or shows its inside. Anybody may reach the edge, so none of it goes through.
 fn is_for_operators(path: &str) -> bool {
     let model = path.strip_prefix("/models/").or_else(|| path.strip_prefix("/v2/repository/models/"));
-    matches!(path, "/pool/stats" | "/info" | "/metrics")
+    matches!(path, "/pool/stats" | "/info" | "/metrics" | "/v1/dead")
+        || path.starts_with("/v1/dead/")
         || model.is_some_and(|rest| ["/load", "/unload", "/rollout"].iter().any(|end| rest.ends_with(end)))
 }
 
 /// Why a request has no route: the path has other methods, is not for everybody, or is none.
 fn no_route(path: &str) -> Failure {
-    let methods = [Method::Get, Method::Head, Method::Post];
+    let methods = [Method::Get, Method::Head, Method::Post, Method::Delete];
     let allow: Vec<&str> = methods.iter().filter(|method| route(method, path).is_some()).map(AsRef::as_ref).collect();
     match allow.as_slice() {
         [] if is_for_operators(path) => Failure::for_operators(),
@@ -210,18 +214,36 @@ mod tests {
         for path in ["/predict/batch", "/v1/infer", "/v1/infer/stream", "/v2/models/t.m/infer"] {
             assert_eq!(route(&POST, path), Some(Route::Pass(Wait::Long)), "{path}");
         }
-        for path in ["/v1/jobs/0f-1", "/models", "/v2", "/v2/health/ready", "/v2/models/t.m/versions/3/stats"] {
+        for path in [
+            "/v1/jobs/0f-1",
+            "/v1/jobs/t.0f/events",
+            "/models",
+            "/v2",
+            "/v2/health/ready",
+            "/v2/models/t.m/versions/3/stats",
+        ] {
             assert_eq!(route(&GET, path), Some(Route::Pass(Wait::Short)), "{path}");
         }
+        assert_eq!(route(&Method::Delete, "/v1/jobs/t.0f"), Some(Route::Pass(Wait::Short)));
         assert_eq!(route(&POST, "/v2/repository/index"), Some(Route::Pass(Wait::Short)));
         assert_eq!(route(&Method::Head, "/results"), Some(Route::Pass(Wait::Short)));
     }
 
     #[test]
     fn a_path_is_taken_literally() {
-        for path in
-            ["", "/predict/", "/Predict", "/v1/jobs/", "/v1/jobs/a/b", "/v1/jobs/a%2Fb", "/__panic", "/v2/", "/v2x"]
-        {
+        for path in [
+            "",
+            "/predict/",
+            "/Predict",
+            "/v1/jobs/",
+            "/v1/jobs//events",
+            "/v1/jobs/a/events/events",
+            "/v1/jobs/a/b",
+            "/v1/jobs/a%2Fb",
+            "/__panic",
+            "/v2/",
+            "/v2x",
+        ] {
             assert_eq!(route(&GET, path), None, "{path}");
         }
         for path in ["/v2/models", "/v2/models/", "/v2/models//infer", "/v2/models/a b/infer", "/v2/models/m/generate"]
@@ -239,6 +261,9 @@ mod tests {
             "/v2/repository/models/t.m/load",
             "/v2/repository/models/m/unload",
             "/pool/stats",
+            "/v1/dead",
+            "/v1/dead/t.0f",
+            "/v1/dead/requeue",
         ] {
             for method in [GET, POST, Method::Put, Method::Delete] {
                 assert_eq!(route(&method, path), None, "{path}");
@@ -253,6 +278,7 @@ mod tests {
         let text = |path| no_route(path).log_text();
         assert_eq!(text("/predict"), "method-not-allowed: this path takes: POST");
         assert_eq!(text("/results"), "method-not-allowed: this path takes: GET, HEAD");
+        assert_eq!(text("/v1/jobs/t.0f"), "method-not-allowed: this path takes: GET, HEAD, DELETE");
         assert!(text("/nope").starts_with("not-found"));
     }
 

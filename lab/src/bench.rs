@@ -1,4 +1,4 @@
-//! `lab bench`: the engine measured beside its rivals, side by side in one run.
+//! `lab bench`: the engine and the queue measured beside their rivals, side by side in one run.
 //!
 //! Owns the arguments, the order of the sections and the report. Every comparison takes turns
 //! (A, B, A, B, …) and gives the ratio of each turn, so that a machine that slows down slows both.
@@ -12,6 +12,7 @@ mod forest;
 mod http;
 mod peers;
 mod process;
+mod queue;
 mod raw;
 mod reload;
 mod report;
@@ -32,6 +33,11 @@ use report::Section;
 pub(crate) enum Bench {
     /// The engine: in process, over HTTP against other servers, trees, start, reloads.
     Engine(Box<EngineArgs>),
+    /// The queue: beside other people's, over HTTP, with a long backlog, in a file, and its round trips.
+    Queue(Box<queue::QueueArgs>),
+    /// One half of a queue's work; for `queue`.
+    #[command(hide = true)]
+    QueueWork(queue::work::WorkArgs),
     /// A bare axum handler that only parses a reading; serves until it is killed.
     #[command(hide = true)]
     Floor {
@@ -56,10 +62,9 @@ pub(crate) enum Name {
     Reload,
 }
 
+/// What every run is told.
 #[derive(Debug, Args)]
-pub(crate) struct EngineArgs {
-    /// Sections [default: all].
-    pub(crate) sections: Vec<Name>,
+pub(crate) struct Setup {
     /// A few seconds a section: shows that it runs; its figures are worth little.
     #[arg(long)]
     pub(crate) quick: bool,
@@ -78,24 +83,12 @@ pub(crate) struct EngineArgs {
     /// The Redis server's binary.
     #[arg(long, value_name = "FILE", default_value = "redis-server")]
     pub(crate) redis: PathBuf,
-    /// The isolation forest of 100 trees, as skl2onnx exports it.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) forest: Option<PathBuf>,
-    /// The folder of the rivals' servers.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) peers: Option<PathBuf>,
-    /// The folder of the rivals' Python environments.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) peers_home: Option<PathBuf>,
-    /// Measure against this rival only; may be given again.
-    #[arg(long, value_name = "PEER")]
-    pub(crate) peer: Vec<String>,
     /// What is measured, for the report.
     #[arg(long, default_value = "unknown")]
     pub(crate) commit: String,
 }
 
-impl EngineArgs {
+impl Setup {
     /// `quick` where a short run was asked for, else `real`.
     pub(crate) const fn or_quick<T: Copy>(&self, real: T, quick: T) -> T {
         if self.quick { quick } else { real }
@@ -114,6 +107,26 @@ impl EngineArgs {
     }
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct EngineArgs {
+    /// Sections [default: all].
+    pub(crate) sections: Vec<Name>,
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// The isolation forest of 100 trees, as skl2onnx exports it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) forest: Option<PathBuf>,
+    /// The folder of the rivals' servers.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) peers: Option<PathBuf>,
+    /// The folder of the rivals' Python environments.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) peers_home: Option<PathBuf>,
+    /// Measure against this rival only; may be given again.
+    #[arg(long, value_name = "PEER")]
+    pub(crate) peer: Vec<String>,
+}
+
 /// Runs what was asked for, and prints each section as soon as it is done.
 ///
 /// # Errors
@@ -121,25 +134,31 @@ impl EngineArgs {
 pub(crate) fn run(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Floor { port } => floor::run(port),
-        Bench::Engine(args) => run_engine(&args),
+        Bench::Engine(args) => run_sections(&args.setup, &args.sections, |name| match name {
+            Name::Engine => engine::measure(&args),
+            Name::Http => http::measure(&args),
+            Name::Trees => forest::measure(&args),
+            Name::Start => start::measure(&args),
+            Name::Reload => reload::measure(&args),
+        }),
+        Bench::Queue(args) => queue::run(&args),
+        Bench::QueueWork(args) => queue::work::run(&args),
     }
 }
 
-fn run_engine(args: &EngineArgs) -> anyhow::Result<()> {
-    let all = Name::value_variants();
-    let names = all.iter().filter(|name| args.sections.is_empty() || args.sections.contains(name));
-    let machine = facts::Machine::read(&args.commit, args.quick);
+/// Measures the chosen sections, or all, in the order they are declared in.
+fn run_sections<N: ValueEnum + PartialEq>(
+    setup: &Setup,
+    chosen: &[N],
+    measure: impl Fn(&N) -> anyhow::Result<Section>,
+) -> anyhow::Result<()> {
+    let names = N::value_variants().iter().filter(|name| chosen.is_empty() || chosen.contains(name));
+    let machine = facts::Machine::read(&setup.commit, setup.quick);
     crate::print(&machine.text())?;
     let mut sections: Vec<Section> = Vec::new();
     for name in names {
         let (before, then) = (facts::load_average(), facts::Ticks::now());
-        let mut section = match name {
-            Name::Engine => engine::measure(args),
-            Name::Http => http::measure(args),
-            Name::Trees => forest::measure(args),
-            Name::Start => start::measure(args),
-            Name::Reload => reload::measure(args),
-        }?;
+        let mut section = measure(name)?;
         let stolen = facts::Ticks::now().stolen_since(then);
         section.note(format!(
             "Load average before this section: {before}; the host took {stolen:.1} % of the cores' time."
@@ -148,7 +167,7 @@ fn run_engine(args: &EngineArgs) -> anyhow::Result<()> {
         sections.push(section);
     }
     crate::print(&report::goals(&sections))?;
-    if let Some(path) = &args.json {
+    if let Some(path) = &setup.json {
         let json = report::json(&machine, &sections);
         std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
     }

@@ -23,5 +23,15 @@ pub const TASK: &str = "x-infer-task";
 /// Which side decided: `edge` or `native`.
 pub const DECIDED_BY: &str = "x-decided-by";
 
+/// The caller's name for one hand-in or call, so that sent again it counts once
+/// (draft-ietf-httpapi-idempotency-key-header).
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// `true` on an answer that was given before, to the same request under the same [`IDEMPOTENCY_KEY`].
+pub const IDEMPOTENCY_REPLAYED: &str = "idempotency-replayed";
+/// Whose request it is: tenants get equal shares of the queue. It is believed, not proven.
+pub const TENANT: &str = "x-tenant";
+/// Where a stream of events goes on (WHATWG HTML).
+pub const LAST_EVENT_ID: &str = "last-event-id";
+
 /// Internal headers that only the edge may set; a caller's own are dropped at the edge.
 pub const EDGE_ONLY: [&str; 4] = [ROUTE, ROUTE_REASON, ROUTE_DEPTH, ROUTE_SNAPSHOT_AGE];

@@ -14,6 +14,8 @@ pub enum ErrorCode {
     InvalidJson,
     /// A query parameter is not usable.
     InvalidQuery,
+    /// A request header is not usable.
+    InvalidHeader,
     /// The body's media type is not JSON, or it is compressed.
     UnsupportedMediaType,
     /// The edge wants to know the length before it reads.
@@ -34,8 +36,16 @@ pub enum ErrorCode {
     NotFound,
     /// The path exists, the method does not.
     MethodNotAllowed,
-    /// The queue holds as much as it may.
+    /// The idempotency key was used for another request.
+    IdempotencyConflict,
+    /// The same request under the same idempotency key is being answered.
+    IdempotencyInFlight,
+    /// The job has its result, so it cannot be called off.
+    JobEnded,
+    /// The queue holds as much as it may, or a job would wait in it for too long.
     QueueFull,
+    /// The queue holds as much of one tenant as it may.
+    TenantQueueFull,
     /// The queue cannot be reached, so a 202 would be a lie.
     QueueUnavailable,
     /// Too many readings wait for the model.
@@ -58,9 +68,10 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, for tables and tests.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::InvalidJson,
         Self::InvalidQuery,
+        Self::InvalidHeader,
         Self::UnsupportedMediaType,
         Self::LengthRequired,
         Self::PayloadTooLarge,
@@ -71,7 +82,11 @@ impl ErrorCode {
         Self::UnknownVersion,
         Self::NotFound,
         Self::MethodNotAllowed,
+        Self::IdempotencyConflict,
+        Self::IdempotencyInFlight,
+        Self::JobEnded,
         Self::QueueFull,
+        Self::TenantQueueFull,
         Self::QueueUnavailable,
         Self::Overloaded,
         Self::ModelUnavailable,
@@ -89,6 +104,7 @@ impl ErrorCode {
         match self {
             Self::InvalidJson => "invalid-json",
             Self::InvalidQuery => "invalid-query",
+            Self::InvalidHeader => "invalid-header",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::LengthRequired => "length-required",
             Self::PayloadTooLarge => "payload-too-large",
@@ -99,7 +115,11 @@ impl ErrorCode {
             Self::UnknownVersion => "unknown-version",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
+            Self::IdempotencyConflict => "idempotency-conflict",
+            Self::IdempotencyInFlight => "idempotency-in-flight",
+            Self::JobEnded => "job-ended",
             Self::QueueFull => "queue-full",
+            Self::TenantQueueFull => "tenant-queue-full",
             Self::QueueUnavailable => "queue-unavailable",
             Self::Overloaded => "overloaded",
             Self::ModelUnavailable => "model-unavailable",
@@ -116,13 +136,15 @@ impl ErrorCode {
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
-            Self::InvalidJson | Self::InvalidQuery | Self::InvalidTensor => 400,
+            Self::InvalidJson | Self::InvalidQuery | Self::InvalidHeader | Self::InvalidTensor => 400,
             Self::UnknownTask | Self::UnknownModel | Self::UnknownVersion | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
+            Self::IdempotencyInFlight | Self::JobEnded => 409,
             Self::LengthRequired => 411,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
-            Self::InvalidReading => 422,
+            Self::InvalidReading | Self::IdempotencyConflict => 422,
+            Self::TenantQueueFull => 429,
             Self::ModelFailed | Self::Internal => 500,
             Self::BadGateway => 502,
             Self::QueueFull
@@ -140,6 +162,7 @@ impl ErrorCode {
         match self {
             Self::InvalidJson => "The body is not a JSON object",
             Self::InvalidQuery => "A query parameter is not usable",
+            Self::InvalidHeader => "A header is not usable",
             Self::UnsupportedMediaType => "The body must be plain application/json",
             Self::LengthRequired => "Content-Length is missing",
             Self::PayloadTooLarge => "The body is too large",
@@ -150,7 +173,11 @@ impl ErrorCode {
             Self::UnknownVersion => "No such model version",
             Self::NotFound => "Not found",
             Self::MethodNotAllowed => "Method not allowed",
+            Self::IdempotencyConflict => "The idempotency key was used for another request",
+            Self::IdempotencyInFlight => "This request is being answered",
+            Self::JobEnded => "The job has ended",
             Self::QueueFull => "The queue is full",
+            Self::TenantQueueFull => "The queue holds enough of this tenant",
             Self::QueueUnavailable => "The queue cannot be reached",
             Self::Overloaded => "Too many readings wait for this model",
             Self::ModelUnavailable => "The model is not loaded",
@@ -163,14 +190,15 @@ impl ErrorCode {
         }
     }
 
-    /// Seconds after which a try is worth it; `None` where trying again cannot help.
+    /// Seconds after which a try is worth it, where nobody knows better; `None` where trying again cannot help.
     #[must_use]
     pub const fn retry_after_s(self) -> Option<u32> {
         match self {
-            Self::QueueFull | Self::Overloaded => Some(1),
+            Self::QueueFull | Self::TenantQueueFull | Self::Overloaded | Self::IdempotencyInFlight => Some(1),
             Self::QueueUnavailable | Self::ModelUnavailable | Self::OriginUnavailable => Some(5),
             Self::InvalidJson
             | Self::InvalidQuery
+            | Self::InvalidHeader
             | Self::UnsupportedMediaType
             | Self::LengthRequired
             | Self::PayloadTooLarge
@@ -181,6 +209,8 @@ impl ErrorCode {
             | Self::UnknownVersion
             | Self::NotFound
             | Self::MethodNotAllowed
+            | Self::IdempotencyConflict
+            | Self::JobEnded
             | Self::DeadlineExceeded
             | Self::ModelFailed
             | Self::OriginTimeout
@@ -208,6 +238,10 @@ pub struct Problem<'a> {
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
     errors: &'a [Fault],
     request_id: &'a str,
+    /// Where the time went, when a deadline passed: `waiting` (for a place, in the queue or before the model) or
+    /// `running`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<&'a str>,
     /// What the Open Inference Protocol's clients show; on its paths only.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
@@ -226,8 +260,16 @@ impl<'a> Problem<'a> {
             code: code.name(),
             errors,
             request_id,
+            stage: None,
             error: None,
         }
+    }
+
+    /// The same with the stage at which a deadline passed.
+    #[must_use]
+    pub const fn with_stage(mut self, stage: Option<&'a str>) -> Self {
+        self.stage = stage;
+        self
     }
 
     /// The same with the top-level `error` that the Open Inference Protocol wants.
@@ -256,7 +298,7 @@ mod tests {
         for code in ErrorCode::ALL {
             assert!(names.insert(code.name()), "{} twice", code.name());
             assert!((400..600).contains(&code.http_status()));
-            let retryable = code.http_status() == 503;
+            let retryable = matches!(code.http_status(), 429 | 503) || code == ErrorCode::IdempotencyInFlight;
             assert_eq!(code.retry_after_s().is_some(), retryable, "{}", code.name());
         }
     }

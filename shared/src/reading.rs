@@ -7,6 +7,7 @@
 
 mod choose;
 pub mod json;
+mod priority;
 mod values;
 
 use std::borrow::Cow;
@@ -20,6 +21,7 @@ use crate::problem::ErrorCode;
 use crate::schema::TaskSchema;
 use json::Object;
 pub use json::pointer;
+pub use priority::Priority;
 
 /// Most faults told in one answer; a thousand wrong numbers need not be a thousand lines.
 pub const MAX_FAULTS: usize = 64;
@@ -102,6 +104,10 @@ pub struct Request<'c> {
     pub deadline_ms: Option<u64>,
     /// The least accuracy the caller can live with, 0..=1.
     pub min_accuracy: Option<f32>,
+    /// How urgent it is as a job.
+    pub priority: Option<Priority>,
+    /// Where a job's result is to be sent; that it is a URL at all is for the native side to say.
+    pub callback_url: Option<String>,
     /// The reading itself.
     pub input: Input,
 }
@@ -109,7 +115,10 @@ pub struct Request<'c> {
 /// Longest deadline taken, in milliseconds: one day.
 pub const MAX_DEADLINE_MS: u64 = 86_400_000;
 
-const FIELDS: [&str; 12] = [
+/// Longest callback URL taken, in bytes.
+pub const MAX_URL_BYTES: usize = 2_048;
+
+const FIELDS: [&str; 14] = [
     "task",
     "sensor_id",
     "timestamp",
@@ -122,6 +131,8 @@ const FIELDS: [&str; 12] = [
     "strict",
     "deadline_ms",
     "min_accuracy",
+    "priority",
+    "callback_url",
 ];
 
 /// Which form the reading came in.
@@ -166,6 +177,12 @@ pub fn parse<'c>(body: &[u8], catalog: &'c Catalog) -> Result<Request<'c>, Rejec
     let min_accuracy = object.read(&mut faults, "min_accuracy", "a number from 0 to 1", |v| {
         json::number(v).ok().filter(|a| (0.0..=1.0).contains(a)).map(to_f32)
     });
+    let priority = object.read(&mut faults, "priority", "one of high, normal, low", |v| {
+        json::string(v).and_then(|name| Priority::from_name(&name))
+    });
+    let callback_url = object.read(&mut faults, "callback_url", "a URL of at most 2048 bytes", |v| {
+        json::string(v).filter(|url| (1..=MAX_URL_BYTES).contains(&url.len())).map(Cow::into_owned)
+    });
     let task_name = object.read(&mut faults, "task", "the name of a task", |v| json::string(v).map(Cow::into_owned));
     let form = read_form(&object, &mut faults);
 
@@ -203,6 +220,8 @@ pub fn parse<'c>(body: &[u8], catalog: &'c Catalog) -> Result<Request<'c>, Rejec
         strict: strict.unwrap_or(false),
         deadline_ms,
         min_accuracy,
+        priority,
+        callback_url,
         input,
     })
 }

@@ -3,6 +3,8 @@
 //! Every door and the consumer come through here, so that each answer is counted, may be labelled
 //! later, feeds its rollout and is shadowed in the same way. Which version answers is `routing`'s.
 
+pub mod remote;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,7 @@ use crate::clock::now_ms;
 use crate::engine::{Answer, Card, ModelVersion, PoolError, Prediction, Row, RunFacts};
 use crate::rollout::shadow::Compared;
 use crate::rollout::{Answered, Assignment, Rollout, Run};
+use crate::routing::DecisionRecord;
 
 /// How long after its pool a waiting reading is given up here: two timers of one moment have no order.
 const AFTER_THE_POOL: Duration = Duration::from_millis(2);
@@ -37,6 +40,8 @@ pub struct Asked<'a> {
     pub job_id: Option<&'a str>,
     /// Who measured, where told.
     pub sensor_id: Option<&'a str>,
+    /// Why this version, where that is kept with the answer.
+    pub decision: Option<&'a DecisionRecord>,
 }
 
 /// An answer, and how it came about.
@@ -63,7 +68,13 @@ enum NoRow {
 /// [`PoolError`].
 pub async fn answer(app: &App, asked: Asked<'_>) -> Result<Given, PoolError> {
     let started = Instant::now();
-    let given = within(asked.deadline, answer_unbounded(app, &asked)).await;
+    // A job is run here, whatever the role: it has been through the queue.
+    let given = if app.config.role.consumes() || asked.job_id.is_some() {
+        within(asked.deadline, answer_unbounded(app, &asked)).await
+    } else {
+        // Boxed: it is the larger by far, and most processes never take it.
+        Box::pin(remote::answer(app, &asked)).await
+    };
     let (metrics, card) = (asked.version.metrics(), asked.version.card());
     if asked.rollout.is_canary() && asked.assignment.is_compared() {
         app.metrics.canary(&card.task, &card.model, asked.assignment.version != asked.rollout.default_version());

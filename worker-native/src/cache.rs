@@ -291,8 +291,9 @@ impl Levels {
                     self.memory_hits.fetch_add(1, Ordering::Relaxed);
                     return Ok(row);
                 }
+                // Boxed: else every answer's future is as large as a call of Redis.
                 if let Some(remote) = remote
-                    && let Some((row, left)) = remote.get(key).await
+                    && let Some((row, left)) = Box::pin(remote.get(key)).await
                 {
                     self.memory.put(key, &row, left);
                     return Ok(row);

@@ -1,8 +1,9 @@
-//! The command line: `infer-router serve | load | models`.
+//! The command line: `infer-router serve | load | dlq | models | doctor`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Source};
-use crate::{load, models_cli, serve, telemetry};
+use crate::{dlq, doctor, load, models_cli, serve, telemetry};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -29,8 +30,12 @@ enum Command {
     Serve(ServeArgs),
     /// Replay real readings from a CSV file to the edge and report what came back.
     Load(Box<load::LoadArgs>),
+    /// Look at jobs that were given up, hand them in again, drop them.
+    Dlq(Box<dlq::DlqArgs>),
     /// Look at model files, make slow ones fast, check the model repository.
     Models(models_cli::ModelsArgs),
+    /// Check Redis (or the queue's file) and the models, and say what to change.
+    Doctor(DoctorArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -45,6 +50,9 @@ struct ServeArgs {
     /// Which parts this process runs: all, api or worker (wins over ROLE).
     #[arg(long)]
     role: Option<String>,
+    /// Start also with a Redis that would lose jobs: one that evicts, keeps nothing, is a replica (wins over ACCEPT_LOSS).
+    #[arg(long)]
+    accept_loss: bool,
     /// Check and print every setting with its value, origin and purpose, then stop.
     #[arg(long)]
     print_config: bool,
@@ -53,20 +61,56 @@ struct ServeArgs {
     json: bool,
 }
 
-/// Parses the command line and runs it to its end.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "It looks at what `serve` would use with the same settings, and changes nothing. It may run beside a service.\n\n\
+                  Exit code: 0 no fault, 1 at least one fault, 2 wrong arguments or settings.\n\n\
+                  Examples:\n  infer-router doctor\n  REDIS_URL=redis://127.0.0.1:6379 infer-router doctor --json --no-models"
+)]
+struct DoctorArgs {
+    /// The settings file; without it ./infer-router.toml is read if it is there.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// Leave the models out; loading them all takes seconds.
+    #[arg(long)]
+    no_models: bool,
+}
+
+/// Parses the command line and runs it to its end; gives the exit code.
 ///
 /// # Errors
 /// What went wrong, for a person at a terminal.
-pub async fn run() -> anyhow::Result<()> {
+pub async fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
-        Command::Serve(args) => run_serve(args).await,
-        Command::Load(args) => load::run(*args).await,
-        Command::Models(args) => models_cli::run(args, model_defaults()).await,
+        Command::Serve(args) => run_serve(args).await?,
+        Command::Load(args) => load::run(*args).await?,
+        Command::Dlq(args) => dlq::run(*args).await?,
+        Command::Models(args) => models_cli::run(args, model_defaults()).await?,
+        Command::Doctor(args) => return run_doctor(&args).await,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A command was given settings it cannot use; its other failures have another exit code.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct UsageError(anyhow::Error);
+
+async fn run_doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let settings = source(args.config.as_deref(), []).and_then(|source| Ok(Config::read(source)?));
+    let config = settings.map_err(UsageError)?;
+    let (report, healthy) = doctor::examine(&config, doctor::Wish { json: args.json, models: !args.no_models }).await?;
+    models_cli::print(&report)?;
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn run_serve(args: ServeArgs) -> anyhow::Result<()> {
-    let config = Config::read(source(&args)?)?;
+    let accept_loss = args.accept_loss.then(|| "true".to_owned());
+    let options = [("ROLE", args.role.clone()), ("ACCEPT_LOSS", accept_loss)];
+    let config = Config::read(source(args.config.as_deref(), options)?)?;
     if args.print_config {
         return print_config(&config, args.json);
     }
@@ -77,15 +121,18 @@ async fn run_serve(args: ServeArgs) -> anyhow::Result<()> {
     serve::serve(config, shutdown).await
 }
 
-fn source(args: &ServeArgs) -> anyhow::Result<Source> {
+/// Where settings come from: options of the command line, the environment, the file.
+fn source<const N: usize>(config: Option<&Path>, options: [(&str, Option<String>); N]) -> anyhow::Result<Source> {
     let mut env: BTreeMap<String, String> =
         environment().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
-    if let Some(role) = &args.role {
-        env.insert("ROLE".to_owned(), role.clone());
+    for (name, value) in options {
+        if let Some(value) = value {
+            env.insert(name.to_owned(), value);
+        }
     }
     let default = PathBuf::from("infer-router.toml");
-    let path = match &args.config {
-        Some(path) => Some(path.clone()),
+    let path = match config {
+        Some(path) => Some(path.to_owned()),
         None => default.is_file().then_some(default),
     };
     let file = match path {

@@ -9,6 +9,6 @@ pub(crate) fn millis(duration: Duration) -> f64 {
 
 /// Unix time in milliseconds.
 #[must_use]
-pub(crate) fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }

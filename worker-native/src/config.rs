@@ -12,15 +12,17 @@ mod oip;
 mod queue;
 mod routing;
 mod source;
+mod webhook;
 
 use std::time::Duration;
 
 use crate::cache::CacheConfig;
+use crate::webhook::WebhookConfig;
 pub use http::HttpConfig;
 pub use log::LogConfig;
 pub use models::ModelsConfig;
 pub use oip::OipConfig;
-pub use queue::QueueConfig;
+pub use queue::{FileSync, QueueConfig};
 pub use routing::RoutingConfig;
 use source::Reader;
 pub use source::{ConfigError, Setting, Source};
@@ -36,6 +38,8 @@ pub struct Config {
     pub oip: OipConfig,
     /// Redis and the promises of the queue.
     pub queue: QueueConfig,
+    /// Results sent to where callers asked.
+    pub webhook: WebhookConfig,
     /// Where models lie and how they are run.
     pub models: ModelsConfig,
     /// Answers that were computed before.
@@ -53,7 +57,7 @@ pub struct Config {
 pub enum Role {
     /// API and consumer in one process.
     All,
-    /// The API only: answers `/predict` itself, leaves queued jobs to others.
+    /// The API only: runs no readings; they go through the queue to others, also those that are answered at once.
     Api,
     /// The consumer only, with the health routes.
     Worker,
@@ -89,7 +93,8 @@ impl Config {
         let http = http::read(&mut read);
         let oip = oip::read(&mut read);
         let queue = queue::read(&mut read);
-        let models = models::read(&mut read);
+        let webhook = webhook::read(&mut read);
+        let mut models = models::read(&mut read);
         let cache = cache::read(&mut read, &queue);
         let routing = routing::read(&mut read);
         let log = log::read(&mut read);
@@ -98,13 +103,23 @@ impl Config {
                 "CLAIM_BATCH must not be above MODEL_MAX_WAITING: what is claimed at once waits for one model at worst",
             );
         }
+        if role != "all" && !queue.is_shared() {
+            read.fault(
+                "ROLE=api and ROLE=worker need REDIS_URL: processes meet in Redis; a queue file is for ROLE=all alone",
+            );
+        }
+        if cache.backend == crate::cache::CacheBackend::Redis && !queue.is_shared() {
+            read.fault("CACHE_BACKEND=redis needs REDIS_URL");
+        }
         let settings = read.finish()?;
         let role = match role.as_str() {
             "api" => Role::Api,
             "worker" => Role::Worker,
             _ => Role::All,
         };
-        Ok(Self { role, http, oip, queue, models, cache, routing, log, settings })
+        // Its readings are run elsewhere; what cannot be (tensors of /v2, texts made step by step) is loaded when asked for.
+        models.load_all &= role != Role::Api;
+        Ok(Self { role, http, oip, queue, webhook, models, cache, routing, log, settings })
     }
 }
 
@@ -171,10 +186,30 @@ mod tests {
     }
 
     #[test]
+    fn callbacks_are_checked_and_their_secret_is_not_printed() {
+        let good = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+        let config =
+            read(&[("WEBHOOK_SECRET", good), ("WEBHOOK_ALLOWED_HOSTS", "a.example, *.b.example")], "").unwrap();
+        assert!(!config.webhook.secrets.is_empty());
+        assert_eq!(config.webhook.allowed_hosts.len(), 2);
+        assert!(!format!("{config:?}").contains("C2FVsBQI"), "{config:?}");
+        let error =
+            read(&[("WEBHOOK_SECRET", "hunter2"), ("WEBHOOK_ALLOWED_HOSTS", "https://a.example")], "").unwrap_err();
+        let error = error.to_string();
+        for word in ["2 settings", "WEBHOOK_SECRET: secret 1 must begin with whsec_", "`https://a.example` is neither"]
+        {
+            assert!(error.contains(word), "{word} missing in:\n{error}");
+        }
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
     fn the_document_lists_every_setting_and_no_other() {
         let document = include_str!("../../docs/configuration.md");
         let rows = document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(name, _)| name));
-        let listed: std::collections::BTreeSet<&str> = rows.filter(|name| !name.starts_with("EDGE:")).collect();
+        // Other tables of the page begin with other things: forms of a URL, the edge's settings.
+        let is_ours = |name: &&str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+        let listed: std::collections::BTreeSet<&str> = rows.filter(is_ours).collect();
         let known = read(&[], "").unwrap().settings.iter().map(|setting| setting.name).collect();
         assert_eq!(listed, known);
     }

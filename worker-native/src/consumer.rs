@@ -1,36 +1,35 @@
-//! The loop that runs queued jobs: claim, infer, settle.
+//! The loop that runs a task's queued jobs: claim, run, settle.
 //!
-//! One of the three places that turn a failure into an outcome (`settle`). A job is acknowledged
-//! nowhere else, so whatever goes wrong between claim and settle (a panic, a kill, Redis away)
-//! leaves the job to be claimed again after its lease.
+//! One of the three places that turn a failure into an outcome (`settle`). A job leaves the queue nowhere else, so
+//! whatever goes wrong between claim and settlement (a panic, a kill, Redis away) leaves it to be claimed again. Leases
+//! of running jobs are renewed here; what a job does while it is held is `run`'s.
 
+mod held;
+mod run;
 mod settle;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use shared::reading::Input;
-use shared::schema::TaskSchema;
-use shared::snapshot::TaskLoad;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::answering::{self, Asked};
 use crate::app::App;
-use crate::clock::now_ms;
-use crate::engine::{Answer, PoolError};
-use crate::queue::redis::ClaimConnection;
-use crate::queue::{Claimed, Entry, QueueError};
-use crate::routing::DecisionRecord;
-use settle::{Departure, settle, unreadable};
+use crate::queue::{Claimed, QueueError, Tended};
+use held::Held;
 
-/// Longest pause between two tries while Redis cannot be used.
+/// Longest pause between two tries while the queue cannot be used.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// From this start on a job runs alone: if it is what kills its consumers, it takes no neighbours with it.
 const SUSPECT_ATTEMPT: u32 = 3;
-/// How often a reading that found its model's queue full tries again.
-const FULL_PAUSE: Duration = Duration::from_millis(5);
+/// Longest wait for a job before the loop looks at its other duties.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// How often handing back is tried again when a process ends, and the pause between.
+const HAND_BACK_TRIES: u32 = 5;
+const HAND_BACK_PAUSE: Duration = Duration::from_millis(100);
 
 /// One consumer of one task's jobs.
 #[derive(Debug)]
@@ -38,236 +37,198 @@ struct Consumer {
     app: App,
     task: String,
     name: String,
+    held: Held,
     shutdown: CancellationToken,
 }
 
-/// Runs the jobs of one task until shutdown; what was claimed by then is still settled.
+/// Runs the jobs of one task until shutdown; what was claimed by then is settled or handed back.
 pub async fn run(app: App, task: String, shutdown: CancellationToken) {
+    // Unique for every start: two consumers of one name would renew each other's leases.
     let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
     tracing::info!(%task, consumer = %name, "consumer started");
-    let consumer = Consumer { app, task, name, shutdown };
-    consumer.consume().await;
-    let Consumer { app, task, name, .. } = consumer;
-    if let Err(error) = app.queue.leave(&task, &name).await {
-        tracing::debug!(%task, %error, "the consumer's name stays in the group");
+    let consumer = Arc::new(Consumer { app, task, name, held: Held::default(), shutdown });
+    let done = CancellationToken::new();
+    let work = async {
+        consumer.consume().await;
+        done.cancel();
+    };
+    tokio::join!(work, consumer.renew_leases(&done));
+    let Consumer { app, task, name, .. } = &*consumer;
+    if let Err(error) = app.queue.leave(task, name).await {
+        tracing::debug!(%task, %error, "the consumer's name stays on the books");
     }
     tracing::info!(%task, consumer = %name, "consumer stopped");
 }
 
+/// When the duties beside claiming are due.
+struct Duties {
+    reclaim_at: Instant,
+}
+
 impl Consumer {
-    async fn consume(&self) {
-        let mut connection = None;
+    async fn consume(self: &Arc<Self>) {
+        let room = Arc::new(Semaphore::new(self.app.config.queue.concurrency as usize));
+        let mut jobs = JoinSet::new();
         let mut backoff = Backoff::default();
-        let mut reclaim_at = Instant::now();
-        while !self.shutdown.is_cancelled() {
-            match self.take(&mut connection, &mut reclaim_at).await {
+        let mut duties = Duties { reclaim_at: Instant::now() };
+        while let Some(Ok(first)) = self.shutdown.run_until_cancelled(Arc::clone(&room).acquire_owned()).await {
+            let places = places(&room, first, self.app.config.queue.claim_batch as usize);
+            match self.take(places.len(), &mut duties).await {
+                Ok(claimed) if claimed.is_empty() => {
+                    drop(places);
+                    self.wait(&mut backoff).await;
+                }
                 Ok(claimed) => {
                     backoff.reset();
-                    self.work(claimed).await;
+                    self.start(claimed, places, &mut jobs).await;
                 }
-                Err(error) => {
-                    let pause = backoff.next();
-                    if backoff.is_first() {
-                        tracing::warn!(task = %self.task, %error, "redis cannot be used; the consumer tries again until it can");
-                    }
-                    connection = None;
-                    self.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
-                }
+                Err(error) => self.pause(&error, &mut backoff).await,
             }
+            while jobs.try_join_next().is_some() {}
         }
+        self.drain(jobs).await;
     }
 
     /// Takes jobs that lost their consumer, when it is time for that, and new ones otherwise.
-    async fn take(
-        &self,
-        connection: &mut Option<ClaimConnection>,
-        reclaim_at: &mut Instant,
-    ) -> Result<Vec<Claimed>, QueueError> {
+    async fn take(&self, limit: usize, duties: &mut Duties) -> Result<Vec<Claimed>, QueueError> {
         let queue = &self.app.queue;
-        if Instant::now() >= *reclaim_at {
-            let reclaimed = queue.reclaim(&self.task, &self.name).await?;
+        if Instant::now() >= duties.reclaim_at {
+            // Soon after a lease ends its job restarts, and a look costs little. Noted first: a look that fails must
+            // not keep new jobs from being claimed.
+            let pause = (self.app.config.queue.lease / 3).clamp(Duration::from_millis(50), Duration::from_secs(1));
+            duties.reclaim_at = Instant::now() + pause;
+            let reclaimed = queue.reclaim(&self.task, &self.name, limit).await?;
             if !reclaimed.is_empty() {
-                // There may be more: looked at again as soon as these are done.
+                // There may be more: looked at again as soon as there is room.
                 tracing::info!(task = %self.task, jobs = reclaimed.len(), "took over jobs whose lease ended");
+                duties.reclaim_at = Instant::now();
                 return Ok(reclaimed);
             }
-            // A third of the lease: a dead consumer's job restarts soon after its lease ends.
-            *reclaim_at = Instant::now() + (self.app.config.queue.lease / 3).max(Duration::from_millis(50));
+            match queue.tend(&self.task).await {
+                Ok(tended) => self.report(tended),
+                Err(error) => tracing::warn!(task = %self.task, %error, "the queue could not be looked after"),
+            }
         }
-        let connection = match connection {
-            Some(connection) => connection,
-            None => connection.insert(queue.claim_connection()?),
-        };
-        queue.claim(connection, &self.task, &self.name).await
+        queue.claim(&self.task, &self.name, limit).await
     }
 
-    async fn work(&self, claimed: Vec<Claimed>) {
-        if claimed.is_empty() {
+    fn report(&self, tended: Tended) {
+        self.app.metrics.lost(&self.task, tended.lost);
+        if tended.lost > 0 {
+            tracing::error!(
+                task = %self.task, jobs = tended.lost,
+                "accepted jobs are gone from the queue's store without a result: it lost data, or somebody deleted them"
+            );
+        }
+        if tended.groups_remade > 0 {
+            tracing::warn!(task = %self.task, groups = tended.groups_remade, "consumer groups were gone and made again");
+        }
+    }
+
+    async fn wait(&self, backoff: &mut Backoff) {
+        match self.shutdown.run_until_cancelled(self.app.queue.wait(&self.task, WAIT)).await {
+            Some(Ok(())) => backoff.reset(),
+            Some(Err(error)) => self.pause(&error, backoff).await,
+            None => {}
+        }
+    }
+
+    async fn pause(&self, error: &QueueError, backoff: &mut Backoff) {
+        let pause = backoff.next();
+        if backoff.is_first() {
+            tracing::warn!(task = %self.task, %error, "the queue cannot be used; the consumer tries again until it can");
+        }
+        self.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+    }
+
+    /// Starts jobs, each in a place of its own; suspects one by one, when all others have ended.
+    async fn start(
+        self: &Arc<Self>,
+        claimed: Vec<Claimed>,
+        mut places: Vec<OwnedSemaphorePermit>,
+        jobs: &mut JoinSet<()>,
+    ) {
+        let claimed_at = Instant::now();
+        // After a pause longer than the lease a consumer takes over from itself: what still runs here goes on.
+        let claimed = claimed.into_iter().filter(|job| !self.held.has(&job.ticket));
+        let (suspects, others): (Vec<_>, Vec<_>) = claimed.partition(|job| job.attempt >= SUSPECT_ATTEMPT);
+        for job in others {
+            let (consumer, hold, place) = (Arc::clone(self), self.held.hold(&job.ticket), places.pop());
+            jobs.spawn(async move {
+                consumer.run_job(&job, claimed_at, &hold).await;
+                drop(place);
+            });
+        }
+        let mut suspects = suspects.into_iter();
+        let Some(suspect) = suspects.next() else { return };
+        // Only one is kept: if it kills this process, the others have not been started.
+        let others: Vec<_> = suspects.map(|job| job.ticket).collect();
+        if !others.is_empty()
+            && let Err(error) = self.app.queue.release(&self.task, &self.name, &others).await
+        {
+            tracing::warn!(task = %self.task, jobs = others.len(), %error, "jobs could not be handed back; their leases end");
+        }
+        // Held already while the others end: its lease must not end before its turn.
+        let (consumer, hold, place) = (Arc::clone(self), self.held.hold(&suspect.ticket), places.pop());
+        self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;
+        jobs.spawn(async move {
+            consumer.run_job(&suspect, claimed_at, &hold).await;
+            drop(place);
+        });
+        self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;
+    }
+
+    /// Begins the leases of held jobs anew, three times a lease, until `done`.
+    async fn renew_leases(&self, done: &CancellationToken) {
+        let mut ticks = tokio::time::interval(self.app.config.queue.lease / 3);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while done.run_until_cancelled(ticks.tick()).await.is_some() {
+            let tickets = self.held.tickets();
+            // In small groups: a script serves nobody else.
+            for tickets in tickets.chunks(256) {
+                match self.app.queue.renew(&self.task, &self.name, tickets).await {
+                    Ok(ours) => self.held.keep(tickets, &ours),
+                    Err(error) => tracing::debug!(task = %self.task, %error, "leases were not renewed"),
+                }
+            }
+        }
+    }
+
+    /// Waits for running jobs; what has not ended by then is handed back, to be started by another at once.
+    async fn drain(&self, mut jobs: JoinSet<()>) {
+        let limit = self.app.config.http.drain_timeout.mul_f32(0.8);
+        let all = async { while jobs.join_next().await.is_some() {} };
+        if tokio::time::timeout(limit, all).await.is_ok() {
             return;
         }
-        // Read once for all of them: they leave the queue at the same moment.
-        match self.app.queue.depths(&self.task).await {
-            Ok(depths) => self.app.snapshots.set_depths(&self.task, &depths),
-            Err(error) => tracing::debug!(task = %self.task, %error, "the backlog stays as last known"),
-        }
-        let load = self.app.snapshots.load(&self.task);
-        let (suspects, others): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|job| job.attempt >= SUSPECT_ATTEMPT);
-        let mut running: FuturesUnordered<_> = others.iter().map(|job| self.run_job(job, &load)).collect();
-        while running.next().await.is_some() {}
-        for job in &suspects {
-            self.run_job(job, &load).await;
-        }
-    }
-
-    async fn run_job(&self, job: &Claimed, load: &TaskLoad) {
-        let exhausted = job.attempt > self.app.config.queue.max_attempts;
-        let entry = match &job.entry {
-            Ok(entry) => entry,
-            Err(fault) if exhausted => return unreadable(self, job, fault).await,
-            // A consumer of a newer version may be able to read it.
-            Err(fault) => {
-                return tracing::warn!(task = %self.task, stream_id = %job.stream_id, fault, "an entry cannot be read");
+        // Before the jobs are ended: what ends is not held any more.
+        let tickets = self.held.tickets();
+        jobs.shutdown().await;
+        let mut handed_back = self.app.queue.release(&self.task, &self.name, &tickets).await;
+        for _ in 0..HAND_BACK_TRIES {
+            if handed_back.is_ok() {
+                break;
             }
-        };
-        let stand_in = self.stand_in(entry);
-        let entry = stand_in.as_ref().unwrap_or(entry);
-        let accuracy = entry.decision.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
-        let departure = Departure { depth: load.depth(), accuracy };
-        let ending = if exhausted {
-            Ok(Err(Failure::Dead(format!("started {} times without an end", job.attempt - 1))))
-        } else if entry.deadline_at.is_some_and(|deadline| now_ms() >= deadline) {
-            Ok(Err(Failure::Expired))
-        } else {
-            self.infer(entry).await
-        };
-        match ending {
-            Ok(ending) => settle(self, job, entry, departure, ending).await,
-            Err(Left { reason, started }) => self.leave(job, entry, &reason, started).await,
+            tokio::time::sleep(HAND_BACK_PAUSE).await;
+            handed_back = self.app.queue.release(&self.task, &self.name, &tickets).await;
         }
-    }
-
-    /// The job for another version, where its own is not in the repository and did not come within a lease.
-    ///
-    /// A process that has the version may only be a poll ahead of this one; if there is none, the job would wait for
-    /// ever and count in the backlog.
-    fn stand_in(&self, entry: &Entry) -> Option<Entry> {
-        let index = self.app.engine.index();
-        let lease = u64::try_from(self.app.config.queue.lease.as_millis()).unwrap_or(u64::MAX);
-        let waited = now_ms().saturating_sub(entry.accepted_at);
-        if waited <= lease || index.version(&entry.task, &entry.model, entry.model_version).is_some() {
-            return None;
-        }
-        let task = index.tasks.get(&entry.task)?;
-        let tier = entry.decision.tier.as_ref();
-        let of_tier = || task.models.values().find(|model| model.folder.tier.as_ref() == tier);
-        let model = task.models.get(&entry.model).or_else(of_tier).or_else(|| task.models.values().next())?;
-        let decision = DecisionRecord { tier: model.folder.tier.clone(), ..entry.decision.clone() };
-        // Pinned: what stands in is no evidence in a trial.
-        let (name, model_version) = (model.folder.name.clone(), model.default_version);
-        Some(Entry { model: name, model_version, fallback: true, pinned: true, decision, ..entry.clone() })
-    }
-
-    async fn infer(&self, entry: &Entry) -> Result<Ending, Left> {
-        let index = self.app.engine.index();
-        let version = index
-            .version(&entry.task, &entry.model, entry.model_version)
-            .ok_or_else(|| Left::unstarted(format!("{} v{} is not here", entry.model, entry.model_version)))?;
-        let schema = index.catalog.task(&entry.task).map(|task| &task.schema);
-        if !schema.is_some_and(|schema| fits(schema, &entry.input)) {
-            return Ok(Err(Failure::Failed("the task's schema has changed since the job was accepted".to_owned())));
-        }
-        let model = index.model(&entry.task, &entry.model);
-        let Some(rollout) = model.map(|model| &model.rollout) else {
-            return Err(Left::unstarted(format!("model {} is not here", entry.model)));
-        };
-        let assignment =
-            if entry.pinned { rollout.pinned(entry.model_version) } else { rollout.planned(entry.model_version) };
-        let patience = std::time::Instant::now() + self.app.config.queue.lease + self.app.config.models.max_run;
-        let own = self.deadline_of(entry).filter(|own| *own <= patience);
-        let deadline = own.unwrap_or(patience);
-        let asked = Asked {
-            version,
-            assignment: &assignment,
-            rollout,
-            input: &entry.input,
-            deadline: Some(deadline),
-            request_id: &entry.request_id,
-            job_id: Some(&entry.job_id),
-            sensor_id: entry.sensor_id.as_deref(),
-        };
-        // Half the lease: behind it the job would soon be somebody else's.
-        let give_up = Instant::now() + self.app.config.queue.lease / 2;
-        loop {
-            match answering::answer(&self.app, asked).await {
-                Ok(given) => return Ok(Ok(given.answer)),
-                Err(PoolError::Full) if Instant::now() < give_up => tokio::time::sleep(FULL_PAUSE).await,
-                Err(PoolError::Failed(text) | PoolError::Invalid(text)) => return Ok(Err(Failure::Failed(text))),
-                Err(PoolError::Expired { .. }) if own.is_some() => return Ok(Err(Failure::Expired)),
-                // The lease is over, and the watchdog would have ended the run: a model that hangs must not hold up
-                // the task's other jobs.
-                Err(error @ PoolError::Expired { run }) => {
-                    return Err(Left { reason: error.to_string(), started: run.is_some() });
-                }
-                Err(error @ (PoolError::Full | PoolError::Closed | PoolError::Unavailable(_))) => {
-                    return Err(Left::unstarted(error.to_string()));
-                }
-            }
-        }
-    }
-
-    /// The job's deadline on this process's clock.
-    fn deadline_of(&self, entry: &Entry) -> Option<std::time::Instant> {
-        let left = entry.deadline_at?.saturating_sub(now_ms());
-        std::time::Instant::now().checked_add(Duration::from_millis(left))
-    }
-
-    /// Leaves a job to be claimed again; a start that came to nothing counts as one only where the model had begun.
-    async fn leave(&self, job: &Claimed, entry: &Entry, reason: &str, started: bool) {
-        let given_back = !started && self.app.queue.give_back(&self.task, &self.name, job).await.is_ok();
-        tracing::warn!(
-            request_id = %entry.request_id, job_id = %entry.job_id, attempt = job.attempt, reason, given_back,
-            "job left unsettled; it is claimed again after its lease"
-        );
+        let error = handed_back.err().map(|error| error.to_string());
+        tracing::warn!(task = %self.task, jobs = tickets.len(), error, "jobs that did not end in time were handed back");
     }
 }
 
-/// Is the reading still one of the task's?
-fn fits(schema: &TaskSchema, input: &Input) -> bool {
-    match input {
-        Input::Features(features) => schema.text_field().is_none() && schema.width() == features.len(),
-        Input::Text(_) => schema.text_field().is_some(),
+/// As many places as are free now, `most` at the most.
+fn places(room: &Arc<Semaphore>, first: OwnedSemaphorePermit, most: usize) -> Vec<OwnedSemaphorePermit> {
+    let mut places = vec![first];
+    while places.len() < most
+        && let Ok(place) = Arc::clone(room).try_acquire_owned()
+    {
+        places.push(place);
     }
+    places
 }
 
-/// Why a job has no answer.
-#[derive(Debug)]
-enum Failure {
-    /// The model failed on it; another try would as well.
-    Failed(String),
-    /// Its deadline passed before it ended.
-    Expired,
-    /// Started too often without an end.
-    Dead(String),
-}
-
-/// What became of a job.
-type Ending = Result<Answer, Failure>;
-
-/// Why a job has no end here: not final, so it is left for another try.
-#[derive(Debug)]
-struct Left {
-    reason: String,
-    // Had the model begun? Then it may be the job's fault.
-    started: bool,
-}
-
-impl Left {
-    const fn unstarted(reason: String) -> Self {
-        Self { reason, started: false }
-    }
-}
-
-/// Doubling pauses while Redis cannot be used.
+/// Doubling pauses while the queue cannot be used.
 #[derive(Debug, Default)]
 struct Backoff {
     failures: u32,

@@ -1,9 +1,11 @@
 //! The HTTP doors: which path goes where, and the rim around all of them.
 
 mod body;
+mod dead;
 pub mod error;
 mod feedback;
 mod health;
+mod idempotency;
 mod infer;
 mod jobs;
 pub mod labels;
@@ -12,6 +14,7 @@ mod metrics;
 mod models;
 pub mod oip;
 mod predict;
+mod results;
 mod rim;
 mod rollout;
 mod sse;
@@ -50,11 +53,16 @@ pub fn router(app: App) -> Router {
         .route("/v1/infer", post(infer::infer))
         .route("/v1/infer/stream", post(stream::stream))
         .route("/predict_proba", post(predict::proba))
-        .route("/predict/batch", post(predict::batch))
+        .route("/predict/batch", post(predict::batch::batch))
         .route("/data", post(jobs::hand_in))
         .route("/v1/jobs", post(jobs::hand_in))
-        .route("/v1/jobs/{id}", get(jobs::show))
-        .route("/results", get(views::results))
+        .route("/v1/jobs/{id}", get(jobs::state::show).delete(jobs::state::cancel))
+        .route("/v1/jobs/{id}/events", get(jobs::events::events))
+        .route("/results", get(results::results))
+        .route("/v1/dead", get(dead::list))
+        .route("/v1/dead/requeue", post(dead::requeue))
+        .route("/v1/dead/drop", post(dead::drop_many))
+        .route("/v1/dead/{id}", get(dead::show).delete(dead::drop_one))
         .route("/feedback", post(feedback::feedback))
         .merge(oip::router(oip));
     let routes = if app.config.role.serves_api() { health.merge(api) } else { health };

@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod serve;
 
+pub mod admission;
 pub mod app;
 pub mod cache;
 pub mod config;
@@ -18,8 +19,11 @@ pub mod engine;
 pub mod generate;
 pub mod onnx;
 pub mod queue;
+pub mod webhook;
 
+pub mod dlq;
+pub mod doctor;
 pub mod load;
 pub mod models_cli;
 
-mod clock;
+pub mod clock;

@@ -7,10 +7,10 @@ use worker_native::cli;
 #[tokio::main]
 async fn main() -> ExitCode {
     match cli::run().await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             report(&error);
-            ExitCode::FAILURE
+            if error.is::<cli::UsageError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -73,7 +73,7 @@ fn read(path: &Path) -> Result<(Vec<u8>, ModelProto)> {
 }
 
 /// Prints to whoever reads standard output; that it has gone away is no fault.
-fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     match writeln!(std::io::stdout().lock(), "{text}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),

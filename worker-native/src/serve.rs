@@ -15,9 +15,11 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::doctor::preflight::{self, Preflight};
 use crate::engine::{Engine, watch};
-use crate::queue::RedisQueue;
+use crate::queue;
 use crate::routing::feed;
+use crate::webhook::{self, Webhooks};
 use crate::{consumer, http};
 
 /// Runs the service until `shutdown` is cancelled and what was under way has ended.
@@ -29,36 +31,48 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address}; set API_HOST and API_PORT to a free address"))?;
+    let preflight = preflight::at_start(&config.queue).await?;
     let engine_tasks = TaskTracker::new();
     let tasks = TaskTracker::new();
     let cache = Cache::open(&config.cache, &tasks).map_err(anyhow::Error::msg)?;
     let engine = Arc::new(Engine::load(&config.models, &engine_tasks).await?);
     let watchdog = watch::start_watchdog(Arc::clone(&engine)).context("the watchdog's thread cannot be started")?;
-    let queue = RedisQueue::open(&config.queue).context("REDIS_URL cannot be used")?;
-    let app = App::new(config, engine, queue, cache);
+    let queue = queue::open(&config.queue).context("the queue cannot be opened; see REDIS_URL and QUEUE_FILE")?;
+    let webhooks = Webhooks::new(&config.webhook).map_err(anyhow::Error::msg)?;
+    let app = App::new(config, engine, queue, webhooks, cache);
     if let Err(error) = feed::refresh(&app).await {
-        tracing::warn!(%error, "redis cannot be used at start; /data answers 503 until it can");
+        tracing::warn!(%error, "the queue cannot be used at start; /data answers 503 until it can");
     }
 
+    if preflight == Preflight::Away {
+        tasks.spawn(preflight::when_back(app.clone(), shutdown.clone()));
+    }
     start(&tasks, &shutdown, "snapshot feed", feed::run(app.clone(), shutdown.clone()));
     start(&tasks, &shutdown, "model watch", keep_models(app.clone(), shutdown.clone()));
     if app.config.role.consumes() {
         start(&tasks, &shutdown, "consumers", consume_all(app.clone(), tasks.clone(), shutdown.clone()));
+        start(&tasks, &shutdown, "webhooks", webhook::run(app.clone(), shutdown.clone()));
     }
     tasks.close();
     let bound = listener.local_addr().context("the listener has no address")?;
     tracing::info!(address = %bound, role = ?app.config.role, models = app.engine.index().versions().count(), "ready");
 
+    let closing = CancellationToken::new();
     let drain_notice = async {
         shutdown.cancelled().await;
         app.start_draining();
-        tracing::info!("draining: no new connections, what is under way is finished");
+        tracing::info!("draining: not ready any more; what is under way is finished");
+        // Whoever sends requests here learns first that this process is not ready.
+        tokio::time::sleep(app.config.http.drain_delay).await;
+        closing.cancel();
     };
-    let served = http::listener::serve(listener, http::router(app.clone()), &app, &shutdown);
+    let served = http::listener::serve(listener, http::router(app.clone()), &app, &closing);
     tokio::join!(drain_notice, served);
 
     let limit = app.config.http.drain_timeout.max(Duration::from_secs(1));
-    if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
+    app.calls.close();
+    let under_way = async { tokio::join!(tasks.wait(), app.calls.wait()) };
+    if tokio::time::timeout(limit, under_way).await.is_err() {
         tracing::warn!("jobs still running at DRAIN_TIMEOUT_MS come back after their lease");
     }
     if tokio::time::timeout(limit, app.engine.shut_down(&engine_tasks)).await.is_err() {

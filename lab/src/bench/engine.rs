@@ -50,7 +50,7 @@ impl Running {
         let mut env: BTreeMap<String, String> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         env.insert("MODEL_DIR".to_owned(), models.display().to_string());
-        env.insert("ORT_DYLIB_PATH".to_owned(), args.onnxruntime.display().to_string());
+        env.insert("ORT_DYLIB_PATH".to_owned(), args.setup.onnxruntime.display().to_string());
         let config = Config::read(Source::new(env, None)?)?.models;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let tasks = TaskTracker::new();
@@ -74,11 +74,11 @@ impl Running {
 }
 
 pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
-    let running = Running::load(args, &args.models, &[("MODEL_POLL_MS", "0")])?;
+    let running = Running::load(args, &args.setup.models, &[("MODEL_POLL_MS", "0")])?;
     let version = running.version(TASK, MODEL)?;
     let env = bench::environment(None).map_err(anyhow::Error::msg)?;
-    let rows = Arc::new(Rows::like_samples(&args.models.join(TASK), 1)?);
-    let file = args.models.join(TASK).join(MODEL).join("1/model.onnx");
+    let rows = Arc::new(Rows::like_samples(&args.setup.models.join(TASK), 1)?);
+    let file = args.setup.models.join(TASK).join(MODEL).join("1/model.onnx");
     let mut sessions = (0..cores()).map(|_| Raw::open(&env, &file, OUTPUT)).collect::<anyhow::Result<Vec<Raw>>>()?;
     let mut section = Section::new("Engine, in process");
     saturated(args, &running, &version, &mut sessions, &rows, &mut section)?;
@@ -154,9 +154,9 @@ fn saturated(
     rows: &Arc<Rows>,
     section: &mut Section,
 ) -> anyhow::Result<()> {
-    let scans = Scans::look(running, version, sessions, rows, Duration::from_millis(args.or_quick(700, 100)))?;
+    let scans = Scans::look(running, version, sessions, rows, Duration::from_millis(args.setup.or_quick(700, 100)))?;
     let (batch, callers, many) = (scans.best_batch(), scans.best_callers(), cores() * 4);
-    let (turns, time) = (args.or_quick(9, 3), Duration::from_millis(args.or_quick(3_000, 200)));
+    let (turns, time) = (args.setup.or_quick(9, 3), Duration::from_millis(args.setup.or_quick(3_000, 200)));
     let mut floor = Spread::default();
     let mut loads: [(String, Vec<Load>); 3] = [
         ("engine, 512 callers of one reading".to_owned(), vec![]),
@@ -270,7 +270,7 @@ fn alone(
     rows: &Arc<Rows>,
     section: &mut Section,
 ) -> anyhow::Result<()> {
-    let (turns, each) = (args.or_quick(21, 5), args.or_quick(20_000, 1_000));
+    let (turns, each) = (args.setup.or_quick(21, 5), args.setup.or_quick(20_000, 1_000));
     let taken = running.runtime.block_on(async {
         // On a worker of the runtime, as a handler runs; the thread of `block_on` is none.
         let mut caller = JoinSet::new();

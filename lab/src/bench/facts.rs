@@ -1,6 +1,7 @@
 //! The machine and its processes, as Linux's /proc tells of them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -129,6 +130,33 @@ pub(crate) fn still_runs((pid, start): (u32, u64)) -> bool {
     parent_and_start(&stat).is_some_and(|(_, now)| now == start) && !stat.contains(") Z ")
 }
 
+/// Microseconds of processor time that a process has used so far, by all its threads; what it started does not count.
+/// It counts in hundredths of a second. Still there for one that has ended, until somebody waits for it.
+pub(crate) fn cpu_us(pid: u32) -> u64 {
+    cpu_ticks(&read(&format!("/proc/{pid}/stat"))).unwrap_or(0) * (1_000_000 / TICKS)
+}
+
+/// `USER_HZ`: what Linux tells its users, whatever it counts itself.
+const TICKS: u64 = 100;
+
+/// Fields 14 and 15 of proc_pid_stat(5).
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    Some(fields.nth(11)?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+/// The kind of file system that a folder lies on; empty where that cannot be told.
+pub(crate) fn file_system(folder: &Path) -> String {
+    let mounts = read("/proc/mounts");
+    let holds = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (point, kind) = (Path::new(fields.next()?), fields.next()?);
+        folder.starts_with(point).then(|| (point.components().count(), kind))
+    });
+    // Of two mounts on one point the later one is seen.
+    holds.max_by_key(|(depth, _)| *depth).map_or_else(String::new, |(_, kind)| kind.to_owned())
+}
+
 /// Fields 4 and 22 of proc_pid_stat(5); the name in field 2 may hold blanks and brackets.
 fn parent_and_start(stat: &str) -> Option<(u32, u64)> {
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
@@ -144,6 +172,8 @@ mod tests {
         assert_eq!(labelled("VmPeak: 5 kB\nVmRSS:\t  123 kB\n", "VmRSS:"), Some(123));
         let stat = "42 (a) b) S 7 1 1 0 -1 4194304 1 0 0 0 2 3 0 0 20 0 4 0 5555 1000 50";
         assert_eq!(parent_and_start(stat), Some((7, 5555)));
+        assert_eq!(cpu_ticks("42 (a) b) S 7 1 1 0 -1 4194304 1 0 0 0 20 3 90 90 20 0 4 0 5555 1000 50"), Some(23));
+        assert!(!file_system(Path::new("/proc")).is_empty());
     }
 
     #[test]

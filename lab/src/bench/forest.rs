@@ -71,7 +71,7 @@ pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
             engine_us: Spread::default(),
         });
     }
-    let (turns, time) = (args.or_quick(9, 3), Duration::from_millis(args.or_quick(400, 50)));
+    let (turns, time) = (args.setup.or_quick(9, 3), Duration::from_millis(args.setup.or_quick(400, 50)));
     for _ in 0..turns {
         for form in &mut forms {
             for (batch, size) in BATCHES.into_iter().enumerate() {
@@ -181,9 +181,9 @@ fn report(section: &mut Section, forms: &[Form], turns: usize, time: Duration) {
 
 /// As people would do it: by the service's own tool.
 fn optimise(args: &EngineArgs, stock: &Path, out: &Path) -> anyhow::Result<()> {
-    let mut command = Command::new(args.service()?);
+    let mut command = Command::new(args.setup.service()?);
     command.args(["models", "optimize", "--no-bench"]).arg(stock).arg("-o").arg(out);
-    let done = command.env("ORT_DYLIB_PATH", &args.onnxruntime).output()?;
+    let done = command.env("ORT_DYLIB_PATH", &args.setup.onnxruntime).output()?;
     let said = String::from_utf8_lossy(&done.stderr);
     anyhow::ensure!(done.status.success(), "`models optimize` failed: {}", said.lines().next().unwrap_or_default());
     Ok(())

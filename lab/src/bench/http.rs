@@ -16,7 +16,7 @@ use super::peers::{self, Peer};
 use super::process::{Server, ask, free_port};
 use super::report::Section;
 use super::rows::{COUNT, Rows};
-use super::service::{Redis, Service};
+use super::service::{Persistence, Redis, Service};
 use super::spread::{Spread, number};
 use super::wrk::{Requests, Seen, post};
 
@@ -55,7 +55,7 @@ impl Door {
     }
 
     fn warm(&self, args: &EngineArgs) -> anyhow::Result<()> {
-        self.requests.load(self.port, CONNECTIONS, args.or_quick(2, 1)).map(drop)
+        self.requests.load(self.port, CONNECTIONS, args.setup.or_quick(2, 1)).map(drop)
     }
 
     fn column(&self, of: impl Fn(&Seen) -> f64) -> Spread {
@@ -86,9 +86,9 @@ impl Door {
 
 pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
     let mut section = Section::new("POST /predict over HTTP");
-    let rows = Rows::like_samples(&args.models.join(TASK), 3)?;
-    let redis = Redis::start(args)?;
-    let service = Service::start(args, &redis, &args.models, &QUIET, Stdio::null())?;
+    let rows = Rows::like_samples(&args.setup.models.join(TASK), 3)?;
+    let redis = Redis::start(&args.setup.redis, Persistence::Off)?;
+    let service = Service::start(&args.setup, &redis, &args.setup.models, &QUIET, Stdio::null())?;
     let mut ours = Door::new("POST /predict", service.port, &rows, COUNT)?;
     let answer = ask(service.port, &ours.requests.first)?;
     anyhow::ensure!(answer.contains(MODEL), "the service does not answer by {MODEL}: {answer}");
@@ -97,7 +97,7 @@ pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
         section.note("No rival was measured: their folder is not there (script/bench --help says where it is sought).");
         return Ok(section);
     };
-    let model = args.models.join(TASK).join(MODEL).join("1/model.onnx");
+    let model = args.setup.models.join(TASK).join(MODEL).join("1/model.onnx");
     let mut table = Vec::new();
     for peer in peers::ALL.iter().filter(|peer| args.peer.is_empty() || args.peer.iter().any(|name| name == peer.name))
     {
@@ -106,7 +106,7 @@ pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
             Err(error) => section.note(format!("{} was not measured: {error:#}.", peer.title)),
         }
     }
-    let turns = format!("{} turns of {} s", args.or_quick(5, 2), seconds(args));
+    let turns = format!("{} turns of {} s", args.setup.or_quick(5, 2), seconds(args));
     section.table(
         format!("{CONNECTIONS} connections, rival and service in turn, {turns}; the service's own figures are of those turns:"),
         &["rival", "requests/s", "p50 ms", "p99 ms", "service requests/s", "service p99 ms", "times", "ready after s", "memory MiB"],
@@ -116,7 +116,7 @@ pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
 }
 
 const fn seconds(args: &EngineArgs) -> u64 {
-    args.or_quick(5, 1)
+    args.setup.or_quick(5, 1)
 }
 
 /// The service's doors and the bare handler, in turn.
@@ -129,8 +129,8 @@ fn own_doors(
     section: &mut Section,
 ) -> anyhow::Result<()> {
     let log = tempfile::NamedTempFile::new()?;
-    let talking = Service::start(args, redis, &args.models, &TALKING, log.reopen()?.into())?;
-    let caching = Service::start(args, redis, &args.models, &CACHING, Stdio::null())?;
+    let talking = Service::start(&args.setup, redis, &args.setup.models, &TALKING, log.reopen()?.into())?;
+    let caching = Service::start(&args.setup, redis, &args.setup.models, &CACHING, Stdio::null())?;
     let port = free_port()?;
     let mut command = Command::new(std::env::current_exe()?);
     let mut bare = Server::start("the bare handler", command.args(["bench", "floor", "--port", &port.to_string()]))?;
@@ -147,7 +147,7 @@ fn own_doors(
     for door in doors.iter().chain([&*ours]) {
         door.warm(args)?;
     }
-    for _ in 0..args.or_quick(5, 2) {
+    for _ in 0..args.setup.or_quick(5, 2) {
         doors[0].load(seconds(args))?;
         ours.load(seconds(args))?;
         doors[1..].iter_mut().try_for_each(|door| door.load(seconds(args)))?;
@@ -161,8 +161,11 @@ fn own_doors(
             section.note(format!("{}: {} requests were not answered well.", door.name, door.faults()));
         }
     }
-    let caption =
-        format!("{CONNECTIONS} connections, {TASK}.{MODEL}, {} turns of {} s:", args.or_quick(5, 2), seconds(args));
+    let caption = format!(
+        "{CONNECTIONS} connections, {TASK}.{MODEL}, {} turns of {} s:",
+        args.setup.or_quick(5, 2),
+        seconds(args)
+    );
     section.table(caption, &["", "requests/s", "p50 ms", "p99 ms", "of the bare handler"], table);
     ours.seen.clear();
     Ok(())
@@ -209,7 +212,7 @@ fn against(
     let mut theirs = Door { name: peer.title.to_owned(), port: up.port, requests: up.requests, seen: vec![] };
     theirs.warm(args)?;
     ours.seen.clear();
-    for _ in 0..args.or_quick(5, 2) {
+    for _ in 0..args.setup.or_quick(5, 2) {
         theirs.load(seconds(args))?;
         ours.load(seconds(args))?;
     }

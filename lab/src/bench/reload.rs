@@ -19,7 +19,7 @@ use super::peers;
 use super::process::rest;
 use super::report::Section;
 use super::rows::{COUNT, Rows};
-use super::service::{Redis, Service};
+use super::service::{Persistence, Redis, Service};
 use super::spread::{number, quantile};
 use super::wrk::{Requests, post};
 
@@ -39,13 +39,13 @@ const SETTINGS: [(&str, &str); 4] = [
 ];
 
 pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
-    let count = args.or_quick(1_000, 60);
+    let count = args.setup.or_quick(1_000, 60);
     let mut section = Section::new("Reloads under load");
     let dir = tempfile::tempdir()?;
     let models = dir.path().join("models");
-    prepare(&args.models, dir.path())?;
-    let redis = Redis::start(args)?;
-    let mut service = Service::start(args, &redis, &models, &SETTINGS, Stdio::piped())?;
+    prepare(&args.setup.models, dir.path())?;
+    let redis = Redis::start(&args.setup.redis, Persistence::Off)?;
+    let mut service = Service::start(&args.setup, &redis, &models, &SETTINGS, Stdio::piped())?;
     let log = service.server.child.stderr.take().context("the service has no log")?;
     let (sender, reloads) = channel();
     // It ends with the service, whose log it reads.
@@ -54,7 +54,7 @@ pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
             drop(sender.send(line));
         }
     });
-    let rows = Rows::like_samples(&args.models.join(TASK), 4)?;
+    let rows = Rows::like_samples(&args.setup.models.join(TASK), 4)?;
     let request = |index| {
         post(service.port, "/predict", "Content-Type: application/json\r\n", peers::reading(&rows, index).as_bytes())
     };

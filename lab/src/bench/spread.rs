@@ -7,6 +7,14 @@ use serde::Serialize;
 pub(crate) struct Spread(Vec<f64>);
 
 impl Spread {
+    pub(crate) const fn new() -> Self {
+        Self(vec![])
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
     }

@@ -10,7 +10,7 @@ use super::EngineArgs;
 use super::facts::memory;
 use super::process::rest;
 use super::report::Section;
-use super::service::{Redis, Service};
+use super::service::{Persistence, Redis, Service};
 use super::spread::Spread;
 
 /// Settings over the defaults, with what they mean.
@@ -22,13 +22,13 @@ const WAYS: [(&str, &[(&str, &str)]); 3] = [
 
 pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
     let mut section = Section::new("Start and memory");
-    let redis = Redis::start(args)?;
+    let redis = Redis::start(&args.setup.redis, Persistence::Off)?;
     let mut measured = WAYS.map(|(name, settings)| (name, settings, [const { Vec::<f64>::new() }; 3]));
-    for _ in 0..args.or_quick(9, 3) {
+    for _ in 0..args.setup.or_quick(9, 3) {
         for (_, settings, columns) in &mut measured {
-            let service = Service::start(args, &redis, &args.models, settings, Stdio::null())?;
+            let service = Service::start(&args.setup, &redis, &args.setup.models, settings, Stdio::null())?;
             // Until what the start left to do in the background is done.
-            rest(Duration::from_secs(args.or_quick(3, 1)));
+            rest(Duration::from_secs(args.setup.or_quick(3, 1)));
             let memory = memory(service.server.pid()).context("the service is gone")?;
             columns[0].push(service.ready_after.as_secs_f64() * 1e3);
             columns[1].push(memory.rss as f64 / 1024.0);
@@ -48,7 +48,7 @@ pub(crate) fn measure(args: &EngineArgs) -> anyhow::Result<Section> {
     }
     let caption = "From the process's start to the first 200 of /readyz, and resident memory when idle:";
     section.table(caption, &["", "ready after ms", "RSS MiB", "of it heap and stacks MiB"], table);
-    let models = worker_native::engine::repository::Repository::read(&args.models);
+    let models = worker_native::engine::repository::Repository::read(&args.setup.models);
     let (tasks, versions) = models.tasks.iter().fold((0, 0), |(tasks, versions), task| {
         (tasks + 1, versions + task.models.iter().map(|model| model.versions.len()).sum::<usize>())
     });

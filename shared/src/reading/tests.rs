@@ -213,6 +213,32 @@ fn bytes_that_are_no_text_are_no_json() {
 }
 
 #[test]
+fn what_concerns_jobs_is_read_and_judged_like_all_else() {
+    let catalog = catalog();
+    let body = |more: &str| format!(r#"{{"task":"pump","sensor_data":{{"pressure":6.5,"temperature":45}},{more}}}"#);
+    let text = body(r#""priority":"high","callback_url":"https://a.example/x""#);
+    let request = parse(text.as_bytes(), &catalog).unwrap();
+    assert_eq!(
+        (request.priority, request.callback_url.as_deref()),
+        (Some(Priority::High), Some("https://a.example/x"))
+    );
+    let silent = body(r#""priority":null,"callback_url":null"#);
+    let request = parse(silent.as_bytes(), &catalog).unwrap();
+    assert_eq!((request.priority, request.callback_url), (None, None));
+    for class in Priority::ALL {
+        assert_eq!(Priority::from_name(class.name()), Some(class));
+        assert_eq!(serde_json::to_value(class).unwrap(), class.name());
+    }
+    for wrong in [r#""priority":"urgent""#, r#""priority":1"#] {
+        assert_eq!(fault_at(&body(wrong)), [("#/priority".to_owned(), "wrong_type")], "{wrong}");
+    }
+    let long = format!(r#""callback_url":"https://{}""#, "x".repeat(MAX_URL_BYTES - 7));
+    for wrong in [r#""callback_url":"""#, r#""callback_url":7"#, &long] {
+        assert_eq!(fault_at(&body(wrong)), [("#/callback_url".to_owned(), "wrong_type")], "{wrong}");
+    }
+}
+
+#[test]
 fn a_flood_of_faults_is_cut_and_counted() {
     let names: Vec<String> = (0..200).map(|i| format!("\"x{i}\":1")).collect();
     let rejection = reject(&format!("{{\"task\":\"pump\",\"sensor_data\":{{{}}}}}", names.join(",")));

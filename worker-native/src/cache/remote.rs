@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisError};
+use redis::RedisError;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::circuit::Circuit;
 use super::value::{LARGEST_VALUE_BYTES, decode, encode};
 use super::{CacheConfig, Clock, Key, Row};
+use crate::queue::link::{Address, Dialer, Raw};
 
 /// Stores under way at once; further rows are not stored.
 const STORES_AT_ONCE: usize = 256;
@@ -27,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Remote(Arc<Inner>);
 
 struct Inner {
-    client: redis::Client,
+    dialer: Dialer,
     prefix: String,
     ttl_ms: u64,
     timeout: Duration,
@@ -42,7 +42,7 @@ struct Inner {
 /// The connection in use, with its number, and whether to use it.
 struct Link {
     circuit: Circuit,
-    connection: Option<(u64, MultiplexedConnection)>,
+    connection: Option<(u64, Raw)>,
 }
 
 /// Why Redis gave nothing.
@@ -62,7 +62,7 @@ impl std::fmt::Display for Trouble {
 
 impl std::fmt::Debug for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The client's URL may hold a password.
+        // The address may hold a password.
         f.debug_struct("Remote").field("prefix", &self.0.prefix).field("up", &self.is_up()).finish_non_exhaustive()
     }
 }
@@ -70,11 +70,11 @@ impl std::fmt::Debug for Remote {
 impl Remote {
     /// Prepares the level and begins to connect.
     pub(super) fn open(config: &CacheConfig, tasks: &TaskTracker, clock: Clock) -> Result<Self, String> {
-        let client = redis::Client::open(config.redis_url.as_str())
-            // The URL itself may hold a password: the library's words only.
+        let address = Address::parse(&config.redis_url).map_err(|fault| fault.to_string())?;
+        let dialer = Dialer::new(&address, config.redis_timeout)
             .map_err(|error| format!("REDIS_URL cannot be used for the cache: {error}"))?;
         let remote = Self(Arc::new(Inner {
-            client,
+            dialer,
             prefix: config.prefix.clone(),
             ttl_ms: u64::try_from(config.ttl.as_millis()).unwrap_or(u64::MAX).clamp(1, i64::MAX.unsigned_abs()),
             timeout: config.redis_timeout,
@@ -166,7 +166,7 @@ impl Remote {
     }
 
     /// The connection in use; where there is none and it is time, a new one is begun behind the request.
-    fn connection(&self) -> Option<(u64, MultiplexedConnection)> {
+    fn connection(&self) -> Option<(u64, Raw)> {
         let mut link = self.link();
         if let Some(connection) = &link.connection {
             return Some(connection.clone());
@@ -180,11 +180,8 @@ impl Remote {
     }
 
     async fn repair(&self) {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(CONNECT_TIMEOUT));
         let made = async {
-            let mut connection = self.0.client.get_multiplexed_async_connection_with_config(&config).await?;
+            let mut connection = self.0.dialer.dial().await?;
             // A connection alone says little: Redis may be loading, or want a password.
             redis::cmd("GET").arg(format!("{}:cache:ready", self.0.prefix)).exec_async(&mut connection).await?;
             Ok::<_, RedisError>(connection)

@@ -26,8 +26,12 @@ pub struct HttpConfig {
     pub stream_max_active: usize,
     /// How long one of them may take.
     pub stream_timeout: Duration,
+    /// Callers that watch a job at once; beyond it 503.
+    pub watch_max_active: usize,
     /// How long a shutdown waits for what is under way.
     pub drain_timeout: Duration,
+    /// How long the service takes requests after it was told to stop, while it says that it is not ready.
+    pub drain_delay: Duration,
 }
 
 pub(super) fn read(read: &mut Reader) -> HttpConfig {
@@ -72,6 +76,12 @@ pub(super) fn read(read: &mut Reader) -> HttpConfig {
             1..=3_600_000,
             "the longest a text, a series or a stream may take; a shorter deadline_ms wins",
         )),
+        watch_max_active: to_usize(read.number(
+            "WATCH_MAX_ACTIVE",
+            1_024,
+            1..=100_000,
+            "streams of /v1/jobs/{id}/events open at once; beyond it 503",
+        )),
         header_timeout: millis(read.number(
             "HEADER_TIMEOUT_MS",
             30_000,
@@ -83,6 +93,12 @@ pub(super) fn read(read: &mut Reader) -> HttpConfig {
             10_000,
             1..=1_000_000,
             "connections open at once; further ones wait to be accepted",
+        )),
+        drain_delay: millis(read.number(
+            "DRAIN_DELAY_MS",
+            1_000,
+            0..=60_000,
+            "how long requests are taken after SIGTERM, with /readyz at 503: time for a load balancer to look elsewhere",
         )),
         drain_timeout: millis(read.number(
             "DRAIN_TIMEOUT_MS",

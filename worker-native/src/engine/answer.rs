@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::reading::Input;
 use shared::schema::{ANOMALY_LABELS, Field};
 
@@ -36,7 +36,7 @@ pub struct Card {
 }
 
 /// What a model says: a name, or a number.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Prediction {
     /// A class, or `normal` / `anomaly`.
@@ -55,7 +55,7 @@ impl std::fmt::Display for Prediction {
 }
 
 /// A model's answer to one reading.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The class, `normal` / `anomaly`, or the number.
     pub prediction: Prediction,
@@ -76,7 +76,7 @@ pub struct Answer {
     /// The same in a sentence.
     pub explanation: String,
     /// The fields that stand out, the most telling first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Weighed>,
 }
 

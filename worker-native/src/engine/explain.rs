@@ -37,7 +37,7 @@ pub(super) struct FieldProfile {
 }
 
 /// A field that stands out.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Weighed {
     /// The field's name.
     pub field: String,

@@ -20,17 +20,33 @@ pub struct ApiError {
     pub(super) faults: Vec<Fault>,
     /// For the log only.
     pub(super) cause: Option<String>,
+    /// Seconds after which a try is worth it, where that is known better than by the code alone.
+    pub(super) retry_after: Option<u32>,
+    /// Where a deadline passed.
+    pub(super) stage: Option<&'static str>,
 }
 
 impl ApiError {
     /// A failure that the caller can read whole.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), faults: vec![], cause: None }
+        Self { code, detail: detail.into(), faults: vec![], cause: None, retry_after: None, stage: None }
     }
 
     /// A failure whose cause is for the log only.
     pub fn caused(code: ErrorCode, detail: impl Into<String>, cause: &dyn std::fmt::Display) -> Self {
         Self { cause: Some(cause.to_string()), ..Self::new(code, detail) }
+    }
+
+    /// Of one field.
+    pub(super) fn of_field(pointer: &str, kind: &'static str, detail: impl Into<String>) -> Self {
+        let detail = detail.into();
+        let fault = Fault::new(pointer, kind, detail.clone());
+        Self { faults: vec![fault], ..Self::new(ErrorCode::InvalidReading, detail) }
+    }
+
+    /// Seconds after which a try is worth it; none leaves that to the code.
+    pub(super) fn retry_after(self, seconds: Option<u32>) -> Self {
+        Self { retry_after: seconds, ..self }
     }
 }
 
@@ -45,21 +61,28 @@ impl IntoResponse for ApiError {
 
 impl From<Rejection> for ApiError {
     fn from(rejection: Rejection) -> Self {
-        Self { code: rejection.code, detail: rejection.detail, faults: rejection.faults, cause: None }
+        Self { faults: rejection.faults, ..Self::new(rejection.code, rejection.detail) }
     }
 }
 
 impl From<QueueError> for ApiError {
     fn from(error: QueueError) -> Self {
         match &error {
-            QueueError::Unavailable(cause) if matches!(cause.code(), Some("OOM" | "MISCONF" | "READONLY")) => {
+            QueueError::Unavailable(cause)
+                if matches!(cause.code(), Some("OOM" | "MISCONF" | "READONLY" | "NOREPLICAS")) =>
+            {
                 Self::caused(
                     ErrorCode::QueueUnavailable,
                     "the queue takes no jobs at present: Redis refuses to write; nothing was promised, try again",
                     &error,
                 )
             }
-            QueueError::Unavailable(_) => Self::caused(
+            QueueError::File(_) => Self::caused(
+                ErrorCode::QueueUnavailable,
+                "the queue's file takes no jobs at present; nothing was promised, try again",
+                &error,
+            ),
+            QueueError::Unavailable(_) | QueueError::Closed => Self::caused(
                 ErrorCode::QueueUnavailable,
                 "the queue cannot be reached; nothing was promised, try again",
                 &error,
@@ -76,7 +99,10 @@ impl From<PoolError> for ApiError {
         match error {
             PoolError::Full => Self::new(ErrorCode::Overloaded, error.to_string()),
             PoolError::Closed => Self::new(ErrorCode::Overloaded, "the service is shutting down; try again"),
-            PoolError::Expired { .. } => Self::new(ErrorCode::DeadlineExceeded, error.to_string()),
+            PoolError::Expired { run } => Self {
+                stage: Some(if run.is_some() { "running" } else { "waiting" }),
+                ..Self::new(ErrorCode::DeadlineExceeded, error.to_string())
+            },
             PoolError::Invalid(detail) => Self::new(ErrorCode::InvalidReading, detail),
             PoolError::Unavailable(detail) => Self::new(ErrorCode::ModelUnavailable, detail),
             PoolError::Failed(cause) => Self::caused(

@@ -17,7 +17,8 @@ pub(super) async fn health(State(app): State<App>) -> Response {
     let draining = app.is_draining();
     let index = app.engine.index();
     let serving = app.engine.is_serving();
-    let good = queue.is_ok() && serving && !draining;
+    let losses = app.losses();
+    let good = queue.is_ok() && serving && !draining && losses.is_empty();
     let models: Vec<_> = index
         .versions()
         .filter_map(|version| Some((version, version.pool()?)))
@@ -39,7 +40,7 @@ pub(super) async fn health(State(app): State<App>) -> Response {
         // What is wrong with the repository is served around; GET /models has the words.
         "model_faults": index.faults.len(),
         // The words of the client library may name hosts; they go to the log, not to callers.
-        "queue": {"writable": queue.is_ok()},
+        "queue": {"writable": queue.is_ok(), "would_lose_jobs": losses},
         "uptime_s": app.started.elapsed().as_secs(),
     });
     if let Err(error) = queue {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, response::Result};
 use shared::problem::ErrorCode;
@@ -19,6 +19,7 @@ use shared::reading::json;
 
 use super::body;
 use super::error::ApiError;
+use super::idempotency::{self, Repeatable};
 use super::rim::RequestId;
 use crate::app::App;
 use crate::generate::{self, Target};
@@ -46,15 +47,19 @@ pub(super) struct Caller {
 pub(super) async fn infer(
     State(app): State<App>,
     Extension(RequestId(request_id)): Extension<RequestId>,
+    method: Method,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
     let caller = Caller { app, request_id, headers, started: Instant::now() };
     let bytes = body::read(&caller.app.config.http, &caller.headers, body).await?;
+    let tenant = idempotency::tenant(&caller.headers)?;
+    let once = Repeatable::read(&caller.headers, (&method, &uri), tenant.as_deref(), &bytes)?;
     match plan(&caller, &bytes, None)? {
         Plan::Readings(readings) => {
             let only = readings.only()?;
-            readings.answer(&caller, only).await
+            readings.answer(&caller, only, once).await
         }
         Plan::Making(mut making) => {
             while !making.is_over() {

@@ -1,23 +1,30 @@
-//! `POST /data`, `POST /v1/jobs`: hand a reading in. `GET /v1/jobs/{id}`: what became of it.
+//! `POST /data`, `POST /v1/jobs`: hand a reading in. What becomes of it is `state`'s and `events`'.
 
+pub(super) mod events;
+mod full;
+pub(super) mod state;
+
+use std::time::Duration;
+
+use axum::Extension;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::State;
 use axum::http::header::LOCATION;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::response::Response;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use shared::problem::ErrorCode;
+use shared::reading::Request;
 
 use super::body;
 use super::error::ApiError;
+use super::idempotency::{self, Repeatable};
 use super::predict::Wanted;
 use super::rim::{Applied, RequestId};
 use crate::app::App;
 use crate::clock::now_ms;
-use crate::queue::{Enqueued, Entry};
+use crate::engine::index::Index;
+use crate::queue::{Bound, Enqueued, Entry, Full, NewJob, Once, Priority, Stored};
 use crate::routing::{Advice, DecisionRecord, choose};
 
 #[derive(Debug, Serialize)]
@@ -29,36 +36,100 @@ struct Receipt<'a> {
     model: &'a str,
     model_version: u32,
     fallback: bool,
+    priority: Priority,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline_at: Option<u64>,
     location: &'a str,
     request_id: &'a str,
     decision: &'a DecisionRecord,
 }
 
-#[derive(Debug, Serialize)]
-struct JobView<'a> {
-    job_id: &'a str,
-    state: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<Box<RawValue>>,
-}
-
 pub(super) async fn hand_in(
     State(app): State<App>,
     Extension(RequestId(request_id)): Extension<RequestId>,
-    RawQuery(query): RawQuery,
+    method: Method,
+    uri: Uri,
     map: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let wanted = Wanted::read(query.as_deref())?;
+    let wanted = Wanted::read(uri.query())?;
+    let tenant = idempotency::tenant(&map)?;
     let bytes = body::read(&app.config.http, &map, body).await?;
+    let repeatable = Repeatable::read(&map, (&method, &uri), tenant.as_deref(), &bytes)?;
     let index = app.engine.index();
     let request = wanted.parse(&bytes, &index.catalog)?;
-    let advice = Advice::from_headers(&map);
-    let routed = choose(&index, &app.snapshots, &app.config.routing.policy, (&request, &request_id), &advice)?;
+    if let Some(url) = &request.callback_url {
+        let refused = |fault| ApiError::of_field("#/callback_url", "not_a_value", fault);
+        app.webhooks.check(url).map_err(refused)?;
+    }
+    let left = request.deadline_ms.map(Duration::from_millis);
+    let entry = entry(&app, &index, request, (request_id, tenant), &map)?;
+    let task = entry.task.clone();
+    let location = format!("/v1/jobs/{}", entry.job_id);
+    let receipt = receipt(&entry, &location);
+    let once = repeatable.map(|Repeatable { key, fingerprint }| {
+        let answer = Stored { status: StatusCode::ACCEPTED.as_u16(), body: receipt.clone() };
+        Once { key, fingerprint, answer }
+    });
+    let applied =
+        Applied { task: task.clone(), decision: Some(entry.decision.clone()), job_id: Some(entry.job_id.clone()) };
+    let room = app.admission.room(&task, entry.priority, left);
+    let (tenant, size) = (entry.tenant.clone(), full::size(&entry));
+    let job = NewJob { entry, left, room, once };
+    let answer = match app.queue.enqueue(&task, vec![job]).await {
+        Ok(mut answers) => {
+            answers.pop().ok_or_else(|| ApiError::new(ErrorCode::Internal, "the queue gave no answer"))?
+        }
+        Err(error) => {
+            app.metrics.hand_in(&task, "unavailable");
+            return Err(error.into());
+        }
+    };
+    app.metrics.hand_in(&task, result_name(&answer));
+    match answer {
+        Enqueued::Accepted(depths) => app.snapshots.set_depths(&task, &depths),
+        Enqueued::Replayed(stored) => return idempotency::replayed(&task, stored),
+        Enqueued::Conflict => return Err(idempotency::conflict()),
+        Enqueued::Full(full) => {
+            let refused = full::Refused { task: &task, tenant: tenant.as_deref(), size, left, room };
+            return Err(refused.error(&app, &full, fastrand::f64()));
+        }
+    }
+    let mut response = idempotency::json(StatusCode::ACCEPTED, receipt);
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response.extensions_mut().insert(applied);
+    Ok(response)
+}
+
+/// What became of a hand-in, for the metrics.
+const fn result_name(answer: &Enqueued) -> &'static str {
+    match answer {
+        Enqueued::Accepted(_) => "accepted",
+        Enqueued::Replayed(_) => "replayed",
+        Enqueued::Conflict => "conflict",
+        Enqueued::Full(Full { bound: Bound::Jobs, .. }) => "full_jobs",
+        Enqueued::Full(Full { bound: Bound::Bytes, .. }) => "full_bytes",
+        Enqueued::Full(Full { bound: Bound::Wait, .. }) => "full_wait",
+        Enqueued::Full(Full { bound: Bound::Tenant, .. }) => "full_tenant",
+    }
+}
+
+/// The job that a reading becomes.
+fn entry(
+    app: &App,
+    index: &Index,
+    request: Request<'_>,
+    (request_id, tenant): (String, Option<String>),
+    map: &HeaderMap,
+) -> Result<Entry, ApiError> {
+    let advice = Advice::from_headers(map);
+    let routed = choose(index, &app.snapshots, &app.config.routing.policy, (&request, &request_id), &advice)?;
     let task = &request.task.schema.name;
     let accepted_at = now_ms();
     let card = routed.version.card();
-    let entry = Entry {
+    Ok(Entry {
         job_id: Entry::new_id(task),
         request_id,
         task: task.clone(),
@@ -72,16 +143,16 @@ pub(super) async fn hand_in(
         decision: routed.decision,
         accepted_at,
         deadline_at: request.deadline_ms.map(|ms| accepted_at.saturating_add(ms)),
+        priority: request.priority.unwrap_or_default(),
+        tenant,
+        callback: request.callback_url,
+        awaited: false,
         input: request.input,
-    };
-    match app.queue.enqueue(&entry).await? {
-        Enqueued::Accepted(depths) => app.snapshots.set_depths(task, &depths),
-        Enqueued::Full { depth } => {
-            let detail = format!("{depth} jobs of task `{task}` wait already (QUEUE_MAX_DEPTH); nothing was stored");
-            return Err(ApiError::new(ErrorCode::QueueFull, detail));
-        }
-    }
-    let location = format!("/v1/jobs/{}", entry.job_id);
+    })
+}
+
+/// The body of the 202, as it is sent and as it is kept for a repetition.
+fn receipt(entry: &Entry, location: &str) -> String {
     let receipt = Receipt {
         job_id: &entry.job_id,
         status: "accepted",
@@ -90,32 +161,11 @@ pub(super) async fn hand_in(
         model: &entry.model,
         model_version: entry.model_version,
         fallback: entry.fallback,
-        location: &location,
+        priority: entry.priority,
+        deadline_at: entry.deadline_at,
+        location,
         request_id: &entry.request_id,
         decision: &entry.decision,
     };
-    let mut response = (StatusCode::ACCEPTED, Json(receipt)).into_response();
-    if let Ok(location) = HeaderValue::from_str(&location) {
-        response.headers_mut().insert(LOCATION, location);
-    }
-    let applied = Applied { task: entry.task, decision: Some(entry.decision), job_id: Some(entry.job_id) };
-    response.extensions_mut().insert(applied);
-    Ok(response)
-}
-
-pub(super) async fn show(
-    State(app): State<App>,
-    id: Result<Path<String>, PathRejection>,
-) -> Result<Response, ApiError> {
-    let Path(id) = id.map_err(|error| ApiError::new(ErrorCode::NotFound, format!("no such job: {error}")))?;
-    let known = Entry::task_of(&id).filter(|task| shared::ids::is_id(&id) && app.engine.catalog().task(task).is_some());
-    let state = match known {
-        Some(task) => app.queue.job(task, &id).await?,
-        None => None,
-    };
-    let state = state.ok_or_else(|| {
-        let detail = format!("no job `{id}`; results are kept for RESULT_TTL_SECONDS after they are there");
-        ApiError::new(ErrorCode::NotFound, detail)
-    })?;
-    Ok(Json(JobView { job_id: &id, state: &state.state, result: state.result }).into_response())
+    super::sse::json(&receipt)
 }

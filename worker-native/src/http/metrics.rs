@@ -3,14 +3,19 @@
 //! Gathers what other parts keep at the moment of the scrape; names and types are
 //! `crate::telemetry::metrics`'s.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use shared::catalog::CatalogTask;
 use shared::problem::ErrorCode;
 
 use super::error::ApiError;
+use crate::admission::Sight;
 use crate::app::App;
-use crate::telemetry::metrics::{self, LoadedVersion, Observed, QueueDepth};
+use crate::queue::Depths;
+use crate::telemetry::metrics::{self, LoadedVersion, Observed, QueueDepth, QueueState, TierState};
 
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
     let text = app.metrics.encode(&observed(&app)).map_err(|error| {
@@ -28,10 +33,30 @@ fn observed(app: &App) -> Observed {
             queue.push(QueueDepth { task: task.schema.name.clone(), tier: tier.clone(), jobs });
         }
     }
+    let queues = app.engine.catalog().tasks.iter().filter_map(|task| state_of(app, task)).collect();
     let index = app.engine.index();
     let loaded = index.versions().filter(|version| version.is_ready()).map(|version| {
         let card = version.card();
         LoadedVersion { task: card.task.clone(), model: card.model.clone(), version: card.version }
     });
-    Observed { uptime: app.started.elapsed(), queue, loaded: loaded.collect(), cache: app.cache.stats() }
+    Observed { uptime: app.started.elapsed(), queue, queues, loaded: loaded.collect(), cache: app.cache.stats() }
+}
+
+/// A task's queue as last read; none before the first time.
+fn state_of(app: &App, task: &CatalogTask) -> Option<QueueState> {
+    let Sight { counts, .. } = app.admission.sight(&task.schema.name)?;
+    // Jobs may count under a tier that the task has had before.
+    let tiers: BTreeSet<&String> = task.schema.tiers.iter().chain(counts.depths.keys()).collect();
+    let jobs = |of: &Depths, tier: &String| u64::from(of.get(tier).copied().unwrap_or_default());
+    let backlog: u64 = counts.depths.values().map(|jobs| u64::from(*jobs)).sum();
+    let seconds = match backlog {
+        0 => Some(0.0),
+        backlog => app.admission.drain_time(&task.schema.name, backlog).map(|time| time.as_secs_f64()),
+    };
+    let tiers = tiers.into_iter().map(|tier| TierState {
+        tier: tier.clone(),
+        backlog: jobs(&counts.depths, tier),
+        inflight: jobs(&counts.running, tier),
+    });
+    Some(QueueState { task: task.schema.name.clone(), tiers: tiers.collect(), seconds, dead: counts.dead })
 }

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -59,14 +59,14 @@ fn request_id(map: &HeaderMap) -> String {
 }
 
 pub(super) fn write_problem(response: &mut Response, error: &ApiError, path: &str, id: &str) {
-    let problem = Problem::new(error.code, &error.detail, path, &error.faults, id);
+    let problem = Problem::new(error.code, &error.detail, path, &error.faults, id).with_stage(error.stage);
     let json = if oip::owns(path) { problem.with_error().to_json() } else { problem.to_json() };
     // The headers set so far stay: a 405 already names the methods in Allow.
     *response.body_mut() = axum::body::Body::from(json);
     let map = response.headers_mut();
     map.remove(axum::http::header::CONTENT_LENGTH);
     map.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    if let Some(seconds) = error.code.retry_after_s() {
+    if let Some(seconds) = error.retry_after.or(error.code.retry_after_s()) {
         map.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
 }
@@ -83,6 +83,10 @@ fn count(app: &App, response: &Response, error: Option<&ApiError>, applied: Opti
 fn add_headers(app: &App, map: &mut HeaderMap, applied: Option<&Applied>, id: &str) {
     let snapshot = app.snapshots.take(applied.map(|applied| applied.task.as_str()), now_ms());
     set(map, headers::REQUEST_ID, id);
+    if app.is_draining() {
+        // The next request would find the connection closed.
+        map.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     set(map, headers::SNAPSHOT, &snapshot.to_text());
     set(map, headers::CATALOG, &app.engine.catalog().etag);
     if let Some(applied) = applied {

@@ -69,7 +69,7 @@ pub(super) async fn stream(
 
 /// Where the caller was cut off.
 fn last_place(headers: &HeaderMap) -> Result<Option<Place>, ApiError> {
-    let Some(id) = headers.get("last-event-id").filter(|id| !id.is_empty()) else { return Ok(None) };
+    let Some(id) = headers.get(shared::headers::LAST_EVENT_ID).filter(|id| !id.is_empty()) else { return Ok(None) };
     id.to_str().ok().and_then(Place::parse).map(Some).ok_or_else(strange)
 }
 

@@ -4,6 +4,7 @@
 //! (`accuracy`, by model) and service times (`service`, by tier).
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use shared::catalog::CatalogTask;
 use tokio_util::sync::CancellationToken;
@@ -25,12 +26,12 @@ pub async fn run(app: App, shutdown: CancellationToken) {
         match refresh(&app).await {
             Ok(()) if !reachable => {
                 reachable = true;
-                tracing::info!("redis is back; load and accuracies are read again");
+                tracing::info!("the queue is back; load and accuracies are read again");
             }
             Ok(()) => {}
             Err(error) if reachable => {
                 reachable = false;
-                tracing::warn!(%error, "redis cannot be used; load and accuracies stay as last read");
+                tracing::warn!(%error, "the queue cannot be used; load and accuracies stay as last read");
             }
             Err(_) => {}
         }
@@ -56,7 +57,9 @@ pub async fn refresh(app: &App) -> Result<(), QueueError> {
 /// [`QueueError`].
 pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueError> {
     let name = &task.schema.name;
-    app.snapshots.set_depths(name, &app.queue.depths(name).await?);
+    let counts = app.queue.counts(name).await?;
+    app.snapshots.set_depths(name, &counts.depths);
+    app.admission.saw(name, &counts, Instant::now());
     share_rollouts(app, name).await?;
     let pinned: BTreeMap<String, String> = app.queue.facts(name, ACCURACY).await?.into_iter().collect();
     let service: BTreeMap<String, String> = app.queue.facts(name, SERVICE).await?.into_iter().collect();

@@ -7,6 +7,7 @@
 
 mod families;
 mod model;
+mod queue;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,12 +17,13 @@ use prometheus_client::registry::Registry;
 use shared::policy::Reason;
 
 pub use model::ModelMetrics;
+pub use queue::{QueueState, TierState};
 
 use super::process::{self, Usage};
 use crate::cache::CacheStats;
 use families::{
     ArmLabels, CacheLabels, CodeLabels, DecisionLabels, Families, ModelLabels, ShadowLabels, TaskModelLabels,
-    TierLabels,
+    TierLabels, WebhookLabels,
 };
 
 /// The media type of [`Metrics::encode`]'s text.
@@ -74,6 +76,8 @@ pub struct Observed {
     pub uptime: Duration,
     /// The backlog of each task and tier.
     pub queue: Vec<QueueDepth>,
+    /// The queue of each task.
+    pub queues: Vec<QueueState>,
     /// Every loaded model version.
     pub loaded: Vec<LoadedVersion>,
     /// What the cache did and holds.
@@ -100,6 +104,27 @@ pub struct LoadedVersion {
     pub model: String,
     /// The version.
     pub version: u32,
+}
+
+/// What came of one try of a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookOutcome {
+    /// The receiver has it.
+    Delivered,
+    /// It is tried again.
+    Failed,
+    /// It is not.
+    GivenUp,
+}
+
+impl WebhookOutcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::GivenUp => "given_up",
+        }
+    }
 }
 
 /// Counts as one while it lives: an open connection, a batch that runs.
@@ -198,6 +223,32 @@ impl Metrics {
         self.0.families.rollbacks.get_or_create(&labels).inc();
     }
 
+    /// A callback was tried; `task` is of the catalog.
+    pub fn webhook(&self, task: &str, outcome: WebhookOutcome) {
+        let labels = WebhookLabels { task: task.to_owned(), outcome: outcome.name() };
+        self.0.families.webhook_tries.get_or_create(&labels).inc();
+    }
+
+    /// A job was handed in to a task of the catalog; `result` says what became of that.
+    pub fn hand_in(&self, task: &str, result: &'static str) {
+        self.0.families.queue.hand_in(task, result);
+    }
+
+    /// A job got its result, one of [`crate::queue::Outcome`].
+    pub fn settled(&self, task: &str, outcome: &'static str) {
+        self.0.families.queue.settled(task, outcome);
+    }
+
+    /// A job was put aside for another try.
+    pub fn retried(&self, task: &str) {
+        self.0.families.queue.retried(task);
+    }
+
+    /// So many jobs were found to be gone; told as zero, the series begins.
+    pub fn lost(&self, task: &str, jobs: u64) {
+        self.0.families.queue.lost(task, jobs);
+    }
+
     /// A model produced so many tokens.
     pub fn tokens(&self, count: u64) {
         self.0.families.tokens.inc_by(count);
@@ -220,6 +271,7 @@ impl Metrics {
             let labels = TierLabels { task: depth.task.clone(), tier: depth.tier.clone() };
             families.queue_depth.get_or_create(&labels).set(depth.jobs);
         }
+        families.queue.set(&observed.queues);
         families.loaded.clear();
         for version in &observed.loaded {
             let (task, model) = (version.task.clone(), version.model.clone());

@@ -115,8 +115,17 @@ async fn tensors_without_an_answer_are_a_504_in_the_protocols_own_words() {
 async fn what_is_for_operators_or_too_much_stays_outside() {
     let origin = Origin::start(ok).await;
     let edge = Edge::start(origin.port, &[("MAX_BODY_BYTES", "4096")]);
-    for path in ["/models/autoencoder/load", "/models/m/unload", "/v2/repository/models/m/load", "/pool/stats", "/info"]
-    {
+    for path in [
+        "/models/autoencoder/load",
+        "/models/m/unload",
+        "/v2/repository/models/m/load",
+        "/pool/stats",
+        "/info",
+        "/v1/dead",
+        "/v1/dead/t.1",
+        "/v1/dead/requeue",
+        "/v1/dead/drop",
+    ] {
         let (status, problem) = read(post(&edge.url(path), &json!({})).await).await;
         assert_eq!(status, 404, "{path}");
         assert!(problem["detail"].as_str().unwrap().contains("own port"), "{problem}");
@@ -148,6 +157,65 @@ async fn what_there_is_passes() {
     let seen: Vec<String> = origin.seen().iter().map(|seen| format!("{} {}", seen.method, seen.target)).collect();
     assert_eq!(seen.len(), pages.len() + 4, "{seen:?}");
     assert!(seen.contains(&"POST /v2/repository/index".to_owned()), "{seen:?}");
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_job_passes_both_ways() {
+    let origin = Origin::start(|seen| {
+        let response = Response::builder().header("retry-after", "17").header("idempotency-replayed", "true");
+        let status = if seen.method == "DELETE" { 409 } else { 202 };
+        response.header("location", "/v1/jobs/t.1").status(status).body(Body::from("{}")).unwrap()
+    })
+    .await;
+    let edge = Edge::start(origin.port, &[]);
+    let client = Client::new();
+    let request = client.post(edge.url("/data?priority=high&callback_url=https%3A%2F%2Fa.example%2F"));
+    let request = request.header("idempotency-key", "\"k-1\"").header("x-tenant", "team-a").json(&json!({"a": 1}));
+    let response = request.send().await.unwrap();
+    let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!((response.status().as_u16(), header("retry-after").as_str()), (202, "17"));
+    assert_eq!((header("idempotency-replayed").as_str(), header("location").as_str()), ("true", "/v1/jobs/t.1"));
+    let seen = origin.seen().pop().unwrap();
+    assert_eq!((seen.header("idempotency-key"), seen.header("x-tenant")), (Some("\"k-1\""), Some("team-a")));
+    assert_eq!(seen.target, "/data?priority=high&callback_url=https%3A%2F%2Fa.example%2F");
+
+    let ended = client.delete(edge.url("/v1/jobs/t.1")).send().await.unwrap();
+    assert_eq!(ended.status(), 409);
+    let seen = origin.seen().pop().unwrap();
+    assert_eq!((seen.method.as_str(), seen.target.as_str(), seen.body.len()), ("DELETE", "/v1/jobs/t.1", 0));
+    for path in ["/data", "/v1/jobs", "/v1/dead/t.1", "/v1/jobs/t.1/events"] {
+        let status = client.delete(edge.url(path)).send().await.unwrap().status().as_u16();
+        assert_eq!(status, if path == "/v1/dead/t.1" { 404 } else { 405 }, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn events_of_a_job_flow_as_they_come() {
+    let (chunks, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let receiver = Mutex::new(Some(receiver));
+    let origin =
+        Origin::start(move |seen| match receiver.lock().unwrap().take_if(|_| seen.target == "/v1/jobs/t.1/events") {
+            Some(chunks) => {
+                Response::builder().header("content-type", "text/event-stream").body(stream(chunks)).unwrap()
+            }
+            None => ok(seen),
+        })
+        .await;
+    let limit = Duration::from_millis(500);
+    let edge = Edge::start(origin.port, &[("JOBS_TIMEOUT_MS", "500")]);
+    let client = Client::builder().timeout(LIMIT).build().unwrap();
+    let request = client.get(edge.url("/v1/jobs/t.1/events")).header("last-event-id", "3");
+    let mut response = request.send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    chunks.send("id: 4\ndata: {}\n\n").unwrap();
+    assert_eq!(response.chunk().await.unwrap().unwrap(), "id: 4\ndata: {}\n\n");
+    // Not a guess: the limit has to pass.
+    tokio::time::sleep(limit + limit / 5).await;
+    chunks.send("id: end\ndata: {}\n\n").unwrap();
+    assert_eq!(response.chunk().await.unwrap().unwrap(), "id: end\ndata: {}\n\n");
+    drop(chunks);
+    assert_eq!(response.chunk().await.unwrap(), None);
+    assert_eq!(origin.seen().pop().unwrap().header("last-event-id"), Some("3"));
 }
 
 /// A catalog with a task of a kind this edge cannot know.

@@ -10,8 +10,7 @@ use crate::support::until;
 
 /// What Redis sees of the settle script: its hash.
 fn settle_hash() -> &'static str {
-    let script = redis::Script::new(include_str!("../../src/queue/lua/settle.lua"));
-    Box::leak(script.get_hash().to_owned().into_boxed_str())
+    worker_native::queue::redis::scripts::SETTLE.hash()
 }
 
 #[tokio::test]
@@ -35,7 +34,8 @@ async fn a_consumer_killed_between_claim_and_acknowledgement_loses_no_job() {
     let (_, results) = get(&api.url("/results?limit=100")).await;
     assert_eq!(results["count"], 1, "one visible result: {results}");
     assert!(self::pending(&mut connection).await.is_empty());
-    let length: u64 = redis::cmd("XLEN").arg("ir:{pump-anomaly}:stream").query_async(&mut connection).await.unwrap();
+    let length: u64 =
+        redis::cmd("XLEN").arg("ir:{pump-anomaly}:flow:normal").query_async(&mut connection).await.unwrap();
     let depth: Vec<i64> =
         redis::cmd("HVALS").arg("ir:{pump-anomaly}:depth").query_async(&mut connection).await.unwrap();
     assert_eq!((length, depth.iter().sum::<i64>()), (0, 0));
@@ -52,7 +52,7 @@ async fn accepted_job(native: &Native) -> Value {
 
 async fn pending(connection: &mut redis::aio::MultiplexedConnection) -> Vec<Value> {
     let mut command = redis::cmd("XPENDING");
-    command.arg("ir:{pump-anomaly}:stream").arg("consumers").arg("-").arg("+").arg(10);
+    command.arg("ir:{pump-anomaly}:flow:normal").arg("consumers").arg("-").arg("+").arg(10);
     let entries: Vec<(String, String, u64, u64)> = command.query_async(connection).await.unwrap();
     entries.into_iter().map(|entry| json!(entry)).collect()
 }
@@ -68,8 +68,8 @@ async fn jobs_survive_a_crash_of_redis_and_the_service_comes_back_by_itself() {
     assert!(refused.headers().contains_key("retry-after"));
     let (status, problem) = read(refused).await;
     assert_eq!((status, &problem["code"]), (503, &json!("queue-unavailable")));
-    let (status, answer) = read(post(&api.url("/predict"), &body(&normal())).await).await;
-    assert_eq!((status, &answer["prediction"]), (200, &json!("normal")), "synchronous answers need no Redis");
+    let (status, problem) = read(post(&api.url("/predict"), &body(&normal())).await).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("model-unavailable")), "{problem}");
     assert_eq!(get(&api.url("/readyz")).await.0, 503);
     assert_eq!(get(&api.url("/livez")).await.0, 200);
 
@@ -84,7 +84,9 @@ async fn a_consumer_outlives_redis() {
     let mut redis = Redis::start().await;
     let native = Native::start(&redis.url(), &[]).await;
     redis.stop();
-    let warned = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("redis cannot be used"));
+    let (status, answer) = read(post(&native.url("/predict"), &body(&normal())).await).await;
+    assert_eq!((status, &answer["prediction"]), (200, &json!("normal")), "synchronous answers need no Redis");
+    let warned = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("queue cannot be used"));
     until("the warning", || async { native.log_lines().iter().any(warned).then_some(()) }).await;
     redis.crash_and_restart().await;
     let receipt = accepted_job(&native).await;
@@ -96,8 +98,10 @@ async fn an_entry_that_nobody_can_read_is_set_aside_as_dead() {
     let redis = Redis::start().await;
     let native = Native::start(&redis.url(), &[("LEASE_MS", "100"), ("MAX_ATTEMPTS", "1")]).await;
     let mut connection = redis.connection().await;
+    let mut known = redis::cmd("SADD");
+    let _: u32 = known.arg("ir:{pump-anomaly}:flows").arg("normal").query_async(&mut connection).await.unwrap();
     let mut command = redis::cmd("XADD");
-    command.arg("ir:{pump-anomaly}:stream").arg("*").arg("job").arg("not json").arg("features").arg("abc");
+    command.arg("ir:{pump-anomaly}:flow:normal").arg("*").arg("job").arg("not json").arg("features").arg("abc");
     let _: String = command.query_async(&mut connection).await.unwrap();
     let result = until("the dead entry", || async {
         let (_, results) = get(&native.url("/results?task=pump-anomaly")).await;

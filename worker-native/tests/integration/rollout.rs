@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio_util::task::TaskTracker;
 use worker_native::config::{Config, Source};
-use worker_native::queue::RedisQueue;
+use worker_native::queue::{Facts, RedisQueue};
 use worker_native::rollout::plan::{Canary, Limits, RolloutConfig};
 use worker_native::rollout::{FACTS, ModelVersions, Rollout, Run};
 

@@ -8,6 +8,8 @@ pub(crate) mod origin;
 pub(crate) mod proxy;
 pub(crate) mod readings;
 pub(crate) mod redis;
+pub(crate) mod redis_cluster;
+pub(crate) mod redis_sentinel;
 
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -21,11 +23,15 @@ pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-/// A tool that `script/test` names in the environment.
+/// What `script/test` says in the environment.
 #[expect(clippy::disallowed_methods, reason = "tests have no configuration of their own")]
+pub(crate) fn setting(variable: &str) -> Option<String> {
+    std::env::vars_os().find(|(name, _)| name == variable).and_then(|(_, value)| value.into_string().ok())
+}
+
+/// A tool that `script/test` names in the environment.
 pub(crate) fn tool(variable: &str) -> String {
-    let found = std::env::vars_os().find(|(name, _)| name == variable).and_then(|(_, value)| value.into_string().ok());
-    found.unwrap_or_else(|| {
+    setting(variable).unwrap_or_else(|| {
         panic!("{variable} is not set: run the tests with script/test, or source script/env.sh first")
     })
 }

@@ -14,7 +14,8 @@ use shared::reading::json::{Object, array, pointer};
 
 use super::Caller;
 use crate::http::error::ApiError;
-use crate::http::predict::{self, Wanted};
+use crate::http::idempotency::Repeatable;
+use crate::http::predict::{self, Reading, Wanted};
 
 /// Most readings of one stream.
 const MAX_READINGS: usize = 1_024;
@@ -95,12 +96,18 @@ impl Readings {
         Err(ApiError { faults: vec![fault], ..ApiError::new(ErrorCode::InvalidReading, detail) })
     }
 
-    /// The answer of `/predict` to one of them.
-    pub(in crate::http) async fn answer(&self, caller: &Caller, at: usize) -> Result<Response, ApiError> {
-        let (body, wanted) = (self.body(at), Wanted::default());
+    /// The answer of `/predict` to one of them, once where it has a key.
+    pub(in crate::http) async fn answer(
+        &self,
+        caller: &Caller,
+        at: usize,
+        once: Option<Repeatable>,
+    ) -> Result<Response, ApiError> {
+        let (app, map) = (caller.app.clone(), caller.headers.clone());
         // A label names one answer, so each reading of several has an id of its own.
-        let id = if self.is_batch { format!("{}:{at}", caller.request_id) } else { caller.request_id.clone() };
-        let answer = predict::predict_reading(&caller.app, &body, &wanted, &caller.headers, &id).await;
+        let request_id = if self.is_batch { format!("{}:{at}", caller.request_id) } else { caller.request_id.clone() };
+        let reading = Reading { app, bytes: self.body(at), wanted: Wanted::default(), map, request_id };
+        let answer = predict::predict_reading(reading, once).await;
         answer.map_err(|error| ApiError {
             faults: error.faults.iter().map(|fault| self.in_callers_words(at, fault)).collect(),
             ..error

@@ -1,11 +1,12 @@
-//! What a caller may say in the query instead of the body: `model_name`, `model_type`, `model_version`, `strict`.
+//! What a caller may say in the query instead of the body: `model_name`, `model_type`, `model_version`, `strict`,
+//! `priority`, `callback_url`.
 
 use std::collections::BTreeSet;
 
 use axum::extract::Query;
 use shared::catalog::{Catalog, CatalogModel, ModelType};
 use shared::problem::ErrorCode;
-use shared::reading::{Request, unknown_model, unknown_type};
+use shared::reading::{MAX_URL_BYTES, Priority, Request, unknown_model, unknown_type};
 
 use super::super::error::ApiError;
 
@@ -16,6 +17,8 @@ pub(in crate::http) struct Wanted {
     model_type: Option<ModelType>,
     model_version: Option<u32>,
     strict: bool,
+    priority: Option<Priority>,
+    callback_url: Option<String>,
 }
 
 impl Wanted {
@@ -45,6 +48,14 @@ impl Wanted {
                 "strict" => {
                     wanted.strict = value == "true";
                     matches!(value.as_str(), "true" | "false")
+                }
+                "priority" => {
+                    wanted.priority = Priority::from_name(value);
+                    wanted.priority.is_some()
+                }
+                "callback_url" => {
+                    wanted.callback_url = Some(value.clone());
+                    (1..=MAX_URL_BYTES).contains(&value.len())
                 }
                 _ => false,
             };
@@ -90,13 +101,18 @@ impl Wanted {
         }
         request.model_version = request.model_version.or(self.model_version);
         request.strict |= self.strict;
+        request.priority = request.priority.or(self.priority);
+        if request.callback_url.is_none() {
+            request.callback_url.clone_from(&self.callback_url);
+        }
         Ok(())
     }
 }
 
 fn wrong(what: &str) -> ApiError {
     let detail = format!(
-        "cannot use {what}; there are: model_name, model_type (sklearn, onnx), model_version (from 1), strict (true, false); all else stands in the body"
+        "cannot use {what}; there are: model_name, model_type (sklearn, onnx), model_version (from 1), strict (true, \
+         false), priority (high, normal, low), callback_url; all else stands in the body"
     );
     ApiError::new(ErrorCode::InvalidQuery, detail)
 }
@@ -111,9 +127,17 @@ mod tests {
         assert_eq!((wanted.model_name.as_deref(), wanted.model_version), (Some("fast"), Some(2)));
         assert_eq!((wanted.strict, wanted.model_type), (true, Some(ModelType::Sklearn)));
         assert_eq!(Wanted::read(None).unwrap(), Wanted::default());
-        for query in
-            ["model_version=0", "strict=maybe", "model_type=torch", "modelname=fast", "model_version=1&model_version=2"]
-        {
+        let job = Wanted::read(Some("priority=low&callback_url=https%3A%2F%2Fa.example%2Fx%3Fy%3D1")).unwrap();
+        assert_eq!((job.priority, job.callback_url.as_deref()), (Some(Priority::Low), Some("https://a.example/x?y=1")));
+        for query in [
+            "model_version=0",
+            "strict=maybe",
+            "model_type=torch",
+            "modelname=fast",
+            "model_version=1&model_version=2",
+            "priority=urgent",
+            "callback_url=",
+        ] {
             assert_eq!(Wanted::read(Some(query)).unwrap_err().code, ErrorCode::InvalidQuery, "{query}");
         }
     }

@@ -102,7 +102,7 @@ impl Answering {
         let mut applied = Applied::default();
         if !flow.readings.is_batch() {
             let is_seen = flow.mark.done() > 0;
-            let response = flow.readings.answer(&flow.caller, 0).await?;
+            let response = flow.readings.answer(&flow.caller, 0, None).await?;
             applied = response.extensions().get::<Applied>().cloned().unwrap_or_default();
             flow.take(0, body_of(response).await?, is_seen)?;
         }
@@ -132,7 +132,7 @@ impl Answering {
         let index = self.mark.done();
         let left = self.caller.app.config.http.stream_timeout.saturating_sub(self.caller.started.elapsed());
         let one = async {
-            let response = self.readings.answer(&self.caller, index).await?;
+            let response = self.readings.answer(&self.caller, index, None).await?;
             self.count_decision(&response);
             body_of(response).await
         };

@@ -1,12 +1,88 @@
--- Stores one job and counts it, or refuses it when the task's backlog is full.
--- KEYS: stream, job, depth   ARGV: entry json, features, lane, max depth, job id
-local depth = redis.call('HGETALL', KEYS[3])
-local total = 0
+-- Stores jobs and counts them; each is refused or answered again on its own.
+-- ARGV: max depth, max bytes, percent of them for one tenant, ms to keep a key, number of kinds,
+--   for each kind: flow, lane,
+--   for each job: its kind, id, META up to its starts, ms left or '-', body, and what few have, in JSON, or '':
+--   room, key, print (fingerprint), status, answer
+-- Gives {{1} stored | {0, bound, depth, bytes} | {2, status, body} | {3} conflict ...}, depths, the data's name
+local WIDTH = 6
+local max_depth, max_bytes, percent = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) / 100
+local now = now_ms()
+local forever = now .. ' -'
+local total, bytes = 0, number('count', 'bytes')
+local answers, stored, kinds, first = {}, 0, {}, 6
+for kind = 1, tonumber(ARGV[5]) do
+  local flow = ARGV[first]
+  kinds[kind] = {
+    flow = flow, lane = ARGV[first + 1], tenant = tenant_of(flow), stream = base .. 'flow:' .. flow,
+    place = '@' .. flow .. ' ', stored = 0,
+  }
+  first = first + 2
+end
+local depth = call('HGETALL', base .. 'depth')
 for i = 2, #depth, 2 do total = total + math.max(0, tonumber(depth[i])) end
-if total >= tonumber(ARGV[4]) then return {0, total, {}} end
--- Id and lane stand beside the json: a consumer that cannot read it can still settle the job.
-redis.call('XADD', KEYS[1], '*', 'id', ARGV[5], 'lane', ARGV[3], 'job', ARGV[1], 'features', ARGV[2])
--- No time to live while the job is queued: a result must find its state.
-redis.call('HSET', KEYS[2], 'state', 'queued')
-redis.call('HINCRBY', KEYS[3], ARGV[3], 1)
-return {1, total + 1, redis.call('HGETALL', KEYS[3])}
+local bytes_before = bytes
+
+local function kept(key, fingerprint)
+  local text = call('GET', base .. 'idem:' .. key)
+  if not text then return nil end
+  local print, status, body = string.match(text, '^(%S+) (%d+) (.*)$')
+  if print ~= fingerprint then return {3} end
+  return {2, status, body}
+end
+
+local function no_room(tenant, size, room)
+  if total >= max_depth then return 'jobs' end
+  if bytes + size > max_bytes then return 'bytes' end
+  if room and total >= room then return 'wait' end
+  if tenant ~= '' and (number('tenants', tenant) >= max_depth * percent
+      or number('tenant_bytes', tenant) + size > max_bytes * percent) then
+    return 'tenant'
+  end
+  return nil
+end
+
+local function store(kind, id, meta, left, body, more)
+  if more.key then
+    local before = kept(more.key, more.print)
+    if before then return before end
+  end
+  local size = #body
+  local bound = no_room(kind.tenant, size, more.room)
+  if bound then
+    -- One that is there already takes no room.
+    if call('EXISTS', base .. 'job:' .. id) == 1 then return {1} end
+    return {0, bound, total, bytes}
+  end
+  meta = meta .. (left == '-' and forever or now .. ' ' .. (now + tonumber(left)))
+  local sid = call('XADD', kind.stream, '*', 'm', meta, 'b', body)
+  -- No time to live while the job is queued: a result must find its state.
+  if not call('SET', base .. 'job:' .. id, kind.place .. sid, 'NX') then
+    call('XDEL', kind.stream, sid)
+    return {1}
+  end
+  if more.key then
+    local answer = more.print .. ' ' .. more.status .. ' ' .. more.answer
+    call('SET', base .. 'idem:' .. more.key, answer, 'PX', ARGV[4])
+  end
+  count_tenant(kind.tenant, 1, size)
+  kind.stored, kind.first = kind.stored + 1, kind.first or sid
+  total, bytes, stored = total + 1, bytes + size, stored + 1
+  return {1}
+end
+
+local NOTHING = {}
+for a = first, #ARGV, WIDTH do
+  local more = ARGV[a + 5]
+  more = more == '' and NOTHING or cjson.decode(more)
+  answers[#answers + 1] = store(kinds[tonumber(ARGV[a])], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], more)
+end
+for _, kind in ipairs(kinds) do
+  count('depth', kind.lane, kind.stored)
+  if kind.stored > 0 then
+    new_flow(kind.flow)
+    waits(kind.flow, kind.first)
+  end
+end
+count('count', 'bytes', bytes - bytes_before)
+if stored > 0 then wake() end
+return {answers, call('HGETALL', base .. 'depth'), call('GET', base .. 'born') or ''}

@@ -1,12 +1,26 @@
--- Takes over jobs whose consumer has not settled them within the lease.
--- KEYS: stream   ARGV: group, consumer, lease in ms, count
--- Gives {id, starts so far, entry's fields} for each.
-local taken = {}
-for _, pending in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', ARGV[4])) do
-  local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], pending[1])
-  -- An entry deleted under its claim gives nothing; XCLAIM has then dropped it from the list.
-  if claimed[1] and claimed[1][2] then
-    taken[#taken + 1] = {pending[1], pending[4], claimed[1][2]}
+-- Takes over jobs whose consumer has not renewed them within the lease.
+-- ARGV: consumer, lease in ms, limit
+-- Gives now, {{flow, claims before this one, entries} ...}, number of entries that are gone
+local consumer, lease, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local now = now_ms()
+local taken, ids, gone = {}, {}, 0
+for _, flow in ipairs(call('SMEMBERS', base .. 'flows')) do
+  if #taken >= limit then break end
+  local stream = base .. 'flow:' .. flow
+  local pending = redis.pcall('XPENDING', stream, GROUP, 'IDLE', lease, '-', '+', limit - #taken)
+  if pending.err then pending = {} end
+  for _, one in ipairs(pending) do
+    local got = call('XCLAIM', stream, GROUP, consumer, lease, one[1])
+    if got[1] and got[1][2] then
+      taken[#taken + 1] = {flow, one[4], got}
+      local lane, id = lane_of(got[1][2])
+      if lane and one[2] == NOBODY then count('running', lane, 1) end
+      ids[#ids + 1] = id
+    else
+      -- Deleted under its claim; XCLAIM has dropped it from the list. `tend` counts what is lost.
+      gone = gone + 1
+    end
   end
 end
-return taken
+tell(ids, now)
+return {now, taken, gone}

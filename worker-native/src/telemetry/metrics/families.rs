@@ -14,9 +14,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry};
 
+use super::queue::QueueFamilies;
+
 /// A gauge of whole numbers, and one of others.
-type Count = Gauge<u64, AtomicU64>;
-type Number = Gauge<f64, AtomicU64>;
+pub(super) type Count = Gauge<u64, AtomicU64>;
+pub(super) type Number = Gauge<f64, AtomicU64>;
 /// A histogram for each model version.
 type Histograms = Family<ModelLabels, Histogram, fn() -> Histogram>;
 
@@ -86,6 +88,12 @@ pub(super) struct ShadowLabels {
     pub(super) task: String,
     pub(super) model: String,
     pub(super) agreed: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WebhookLabels {
+    pub(super) task: String,
+    pub(super) outcome: &'static str,
 }
 
 /// A sum that somebody else keeps: set when scraped, and told as the counter it is.
@@ -160,6 +168,8 @@ pub(super) struct Families {
     pub(super) canary: Family<ArmLabels, Counter>,
     pub(super) shadow: Family<ShadowLabels, Counter>,
     pub(super) rollbacks: Family<TaskModelLabels, Counter>,
+    pub(super) queue: QueueFamilies,
+    pub(super) webhook_tries: Family<WebhookLabels, Counter>,
     pub(super) uptime: Number,
     pub(super) cpu: Number,
     pub(super) memory: Count,
@@ -206,6 +216,8 @@ impl Families {
             canary: to.add("router_canary_requests", "Requests assigned to an arm of a canary"),
             shadow: to.add("router_shadow_runs", "Runs of shadow versions"),
             rollbacks: to.add("router_rollbacks", "Canaries taken back"),
+            queue: QueueFamilies::declare(&mut to),
+            webhook_tries: to.add("router_webhook_tries", "Tries to send a result to where its caller asked"),
             uptime: to.add("process_uptime_seconds", "Time since the process started"),
             cpu: Number::default(),
             memory: Count::default(),
@@ -257,10 +269,10 @@ impl ModelLabels {
     }
 }
 
-struct Declaring<'r>(&'r mut Registry);
+pub(super) struct Declaring<'r>(&'r mut Registry);
 
 impl Declaring<'_> {
-    fn add<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+    pub(super) fn add<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
         self.add_as(name, help, M::default())
     }
 

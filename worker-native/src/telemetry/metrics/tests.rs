@@ -18,11 +18,23 @@ fn all() -> (Metrics, Observed) {
     metrics.canary("pump", "forest", true);
     metrics.shadow("pump", "forest", Some(false));
     metrics.rollback("pump", "forest");
+    metrics.hand_in("pump", "full_wait");
+    metrics.settled("pump", "done");
+    metrics.retried("pump");
+    metrics.lost("pump", 0);
+    metrics.lost("pump", 3);
+    metrics.webhook("pump", WebhookOutcome::GivenUp);
     metrics.tokens(100);
     let text = str::to_owned;
     let observed = Observed {
         uptime: Duration::from_secs(10),
         queue: vec![QueueDepth { task: text("pump"), tier: text("fast"), jobs: 7 }],
+        queues: vec![QueueState {
+            task: text("pump"),
+            tiers: vec![TierState { tier: text("fast"), backlog: 6, inflight: 2 }],
+            seconds: Some(1.5),
+            dead: 4,
+        }],
         loaded: vec![LoadedVersion { task: text("pump"), model: text("forest"), version: 2 }],
         cache: CacheStats { memory_hits: 3, redis_hits: 2, joined: 1, misses: 4, ..CacheStats::default() },
     };
@@ -58,6 +70,15 @@ fn what_was_counted_is_told() {
         (r#"router_canary_requests_total{task="pump",model="forest",arm="canary"}"#, 1.0),
         (r#"router_shadow_runs_total{task="pump",model="forest",agreed="no"}"#, 1.0),
         (r#"router_rollbacks_total{task="pump",model="forest"}"#, 1.0),
+        (r#"router_backlog_jobs{task="pump",tier="fast"}"#, 6.0),
+        (r#"router_inflight_jobs{task="pump",tier="fast"}"#, 2.0),
+        (r#"router_backlog_seconds{task="pump"}"#, 1.5),
+        (r#"router_dead_letters{task="pump"}"#, 4.0),
+        (r#"router_hand_ins_total{task="pump",result="full_wait"}"#, 1.0),
+        (r#"router_jobs_settled_total{task="pump",outcome="done"}"#, 1.0),
+        (r#"router_jobs_retried_total{task="pump"}"#, 1.0),
+        (r#"router_jobs_lost_total{task="pump"}"#, 3.0),
+        (r#"router_webhook_tries_total{task="pump",outcome="given_up"}"#, 1.0),
         (r#"nv_inference_request_success{model="pump.forest",version="2"}"#, 1.0),
         (r#"nv_inference_request_failure{model="pump.forest",version="2"}"#, 1.0),
         (r#"nv_inference_count{model="pump.forest",version="2"}"#, 8.0),

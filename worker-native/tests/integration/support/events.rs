@@ -23,7 +23,15 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) async fn open(url: &str, body: &Value, last_id: Option<&str>) -> Self {
-        let response = send(url, body, last_id).await;
+        Self::of(send(url, body, last_id).await).await
+    }
+
+    /// The events of a job, after the one that was seen last.
+    pub(crate) async fn watch(url: &str, last_id: Option<&str>) -> Self {
+        Self::of(look(url, last_id).await).await
+    }
+
+    async fn of(response: Response) -> Self {
         let status = response.status();
         if status != 200 {
             panic!("{status}: {}", response.text().await.unwrap());
@@ -69,6 +77,15 @@ fn event(frame: &str) -> Option<Event> {
     let data = serde_json::from_str(field("data")?).unwrap_or_else(|_| panic!("not JSON: {frame}"));
     let text = |name| field(name).unwrap_or_else(|| panic!("no {name}: {frame}")).to_owned();
     Some(Event { name: text("event"), id: text("id"), data, retry: field("retry").map(str::to_owned) })
+}
+
+/// Asks for a stream, with the id of the last event that was seen.
+pub(crate) async fn look(url: &str, last_id: Option<&str>) -> Response {
+    let request = Client::new().get(url);
+    match last_id {
+        Some(id) => request.header("last-event-id", id).send().await.unwrap(),
+        None => request.send().await.unwrap(),
+    }
 }
 
 /// Sends a body, with the id of the last event that was seen.

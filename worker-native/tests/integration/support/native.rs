@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::{Process, root, until};
 
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_infer-router");
+
 #[derive(Debug)]
 pub(crate) struct Native {
     pub(crate) process: Process,
@@ -18,7 +20,11 @@ pub(crate) struct Native {
 impl Native {
     /// Starts `infer-router serve` on a free port and waits until it says that it is ready.
     pub(crate) async fn start(redis_url: &str, settings: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_infer-router"));
+        Self::start_as(Command::new(BINARY), redis_url, settings).await
+    }
+
+    /// The same with a command that becomes the service, called with `serve`.
+    pub(crate) async fn start_as(mut command: Command, redis_url: &str, settings: &[(&str, &str)]) -> Self {
         command.arg("serve").current_dir(root()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
             .env("REDIS_URL", redis_url)
@@ -26,7 +32,11 @@ impl Native {
             .env("API_HOST", "127.0.0.1")
             .env("MODEL_DIR", "models");
         // One session each: debug builds on small machines start quicker.
-        command.env("MODEL_SESSIONS", "1").env("LOG_LEVEL", "info").envs(settings.iter().copied());
+        command
+            .env("MODEL_SESSIONS", "1")
+            .env("LOG_LEVEL", "info")
+            .env("DRAIN_DELAY_MS", "0")
+            .envs(settings.iter().copied());
         let mut process = Process::start(&mut command);
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(process.0.stderr.take().unwrap()).lines();

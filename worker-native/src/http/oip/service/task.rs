@@ -71,6 +71,8 @@ impl Routed {
             strict: false,
             deadline_ms: None,
             min_accuracy: None,
+            priority: None,
+            callback_url: None,
             input,
         };
         let id = uuid::Uuid::now_v7().simple().to_string();
@@ -94,6 +96,7 @@ impl Routed {
             request_id: &id,
             job_id: None,
             sensor_id: None,
+            decision: Some(&routed.decision),
         };
         let given = answering::answer(app, asked).await?;
         drop(counted);

@@ -1,9 +1,12 @@
 //! What lies in the queue, and what comes out of it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use shared::reading::Input;
+pub use shared::reading::Priority;
 
 use crate::engine::Answer;
 use crate::routing::DecisionRecord;
@@ -36,8 +39,21 @@ pub struct Entry {
     pub decision: DecisionRecord,
     /// When the job was accepted, in Unix milliseconds.
     pub accepted_at: u64,
-    /// When its answer stops being wanted, in Unix milliseconds.
+    /// When its answer stops being wanted, in Unix milliseconds of the process that accepted it: to be shown. What
+    /// counts is [`Claimed::left`].
     pub deadline_at: Option<u64>,
+    /// How urgent it is.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Whose it is, where told: tenants get equal shares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// Where to send the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<String>,
+    /// A caller waits for the result; nobody reads it later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaited: bool,
     /// The reading: numbers are stored beside the JSON, a text in it.
     #[serde(rename = "text", default = "no_features", with = "stored_text")]
     pub input: Input,
@@ -77,11 +93,21 @@ impl Entry {
         job_id.split_once('.').map(|(task, _)| task)
     }
 
-    pub(super) fn feature_bytes(&self) -> Vec<u8> {
-        match &self.input {
-            Input::Features(features) => features.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Input::Text(_) => vec![],
+    /// The whole job as one run of bytes: JSON, which has no line feed, a line feed, and the numbers.
+    pub(super) fn to_body(&self) -> Result<Vec<u8>, String> {
+        let mut body = serde_json::to_vec(self).map_err(|error| error.to_string())?;
+        body.push(b'\n');
+        if let Input::Features(features) = &self.input {
+            body.extend(features.iter().flat_map(|value| value.to_le_bytes()));
         }
+        Ok(body)
+    }
+
+    /// What [`Entry::to_body`] made.
+    pub(super) fn from_body(body: &[u8]) -> Result<Self, String> {
+        let end = body.iter().position(|byte| *byte == b'\n').ok_or("it has no line feed")?;
+        let (json, features) = body.split_at(end);
+        Self::from_parts(json, features.get(1..).unwrap_or_default())
     }
 
     pub(super) fn from_parts(json: &[u8], features: &[u8]) -> Result<Self, String> {
@@ -97,17 +123,47 @@ impl Entry {
     }
 }
 
-/// A job that this consumer holds until it settles it or its lease ends.
-#[derive(Debug)]
-pub struct Claimed {
-    /// The stream's id of the entry.
-    pub stream_id: String,
-    /// Which start this is; 1 is the first.
+/// One try of a job that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptError {
+    /// Which start it was; 1 is the first.
     pub attempt: u32,
+    /// When it ended, in Unix milliseconds.
+    pub at: u64,
+    /// Why it failed.
+    pub error: String,
+}
+
+/// What a claim gives for settling, renewing and handing back; its inside is the backend's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
     /// The job's id, also where the entry itself cannot be read.
     pub job_id: String,
     /// The tier it counts under in the backlog; empty where that cannot be told.
     pub lane: String,
+    /// Where it waits: class and tenant.
+    pub(super) flow: String,
+    /// Its place there: a stream's id, or a row's.
+    pub(super) place: String,
+    /// Its size in bytes, as counted.
+    pub(super) bytes: u64,
+    /// Where its result is wanted.
+    pub(super) callback: Option<String>,
+}
+
+/// A job that this consumer holds until it settles it or its lease ends.
+#[derive(Debug)]
+pub struct Claimed {
+    /// For all that is done with it.
+    pub ticket: Ticket,
+    /// Which start this is; 1 is the first.
+    pub attempt: u32,
+    /// How long ago it was accepted.
+    pub waited: Duration,
+    /// What is left until its deadline, at the moment of the claim; zero where it has passed.
+    pub left: Option<Duration>,
+    /// Why earlier tries failed, as far as they could tell.
+    pub failures: Vec<AttemptError>,
     /// The job, or why it cannot be read.
     pub entry: Result<Entry, String>,
 }
@@ -120,13 +176,24 @@ pub enum Outcome {
     Done,
     /// The model failed on it.
     Failed,
-    /// Its deadline passed before it was started.
+    /// Its deadline passed before it ended.
     Expired,
     /// Started too often without an end, or unreadable.
     Dead,
+    /// Called off before it had a result.
+    Cancelled,
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Done, Self::Failed, Self::Expired, Self::Dead, Self::Cancelled];
+
+    /// The outcome of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+
     /// The name on the wire.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -135,6 +202,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::Expired => "expired",
             Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -185,12 +253,20 @@ pub struct ResultRecord {
 }
 
 /// A job's state, and its result once it has one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct JobState {
-    /// `queued`, or the outcome's name.
+    /// `queued`, `running`, `retrying`, `lost`, or the outcome's name.
     pub state: String,
+    /// Which start it is at; 0 before the first.
+    pub attempt: u32,
+    /// Tries that came to nothing so far.
+    pub failures: Vec<AttemptError>,
+    /// How long ago it was accepted; none once it has ended.
+    pub waited: Option<Duration>,
     /// The stored [`ResultRecord`], as its JSON was stored.
     pub result: Option<Box<RawValue>>,
+    /// How its callback went, as noted last.
+    pub callback: Option<String>,
 }
 
 #[cfg(test)]
@@ -213,18 +289,21 @@ mod tests {
             decision: DecisionRecord::default(),
             accepted_at: 1,
             deadline_at: None,
+            priority: Priority::Normal,
+            tenant: None,
+            callback: None,
+            awaited: false,
             input: Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE]),
         };
-        let json = serde_json::to_vec(&entry).unwrap();
-        let back = Entry::from_parts(&json, &entry.feature_bytes()).unwrap();
+        let back = Entry::from_body(&entry.to_body().unwrap()).unwrap();
         assert_eq!(back, entry);
         assert!(matches!(&back.input, Input::Features(features) if features[1].to_bits() == (-0.0f32).to_bits()));
         let text = Entry { input: Input::Text("é \" \n".to_owned()), ..entry };
-        let json = serde_json::to_vec(&text).unwrap();
-        assert_eq!(Entry::from_parts(&json, &text.feature_bytes()).unwrap(), text);
-        let entry = text;
-        assert_eq!(Entry::task_of(&entry.job_id), Some("pump-anomaly"));
-        assert!(Entry::from_parts(&json, &[0; 5]).is_err());
-        assert!(Entry::from_parts(b"{}", &[]).is_err());
+        let body = text.to_body().unwrap();
+        assert_eq!(Entry::from_body(&body).unwrap(), text);
+        assert_eq!(Entry::task_of(&text.job_id), Some("pump-anomaly"));
+        assert!(Entry::from_body(&[body.as_slice(), &[0; 5]].concat()).is_err());
+        assert!(Entry::from_body(b"{}\n").is_err());
+        assert!(Entry::from_body(b"").is_err());
     }
 }
