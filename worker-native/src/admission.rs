@@ -38,6 +38,11 @@ pub struct Sight {
     pub rate: Option<f64>,
 }
 
+/// Jobs that were run to an end.
+const fn ran(counts: &Counts) -> u64 {
+    counts.settled.saturating_sub(counts.unrun)
+}
+
 #[derive(Debug)]
 struct Drain {
     at: Instant,
@@ -57,7 +62,8 @@ impl Drain {
         if passed < SHORTEST {
             return;
         }
-        match counts.settled.checked_sub(self.counts.settled) {
+        // What expired or was cancelled costs no run: a queue that only expires does not drain fast.
+        match ran(counts).checked_sub(ran(&self.counts)) {
             Some(settled) => {
                 let (settled, seconds) = (to_f64(settled), passed.as_secs_f64());
                 let rate = self.rate();

@@ -52,6 +52,18 @@ fn nothing_is_refused_on_a_rate_nobody_has_seen() {
 }
 
 #[test]
+fn what_only_expires_shows_no_speed() {
+    let mut feed = Feed::new(0);
+    feed.look(2, 1_000, 10, 50);
+    let before = feed.rate();
+    for _ in 0..40 {
+        feed.counts.unrun += 5_000;
+        feed.look(1, 1_000, 10, 5_000);
+    }
+    assert!(feed.rate() < before, "{:?} after {before:?}", feed.rate());
+}
+
+#[test]
 fn jobs_that_waited_throughout_show_what_consumers_can_do() {
     let mut feed = Feed::new(0);
     feed.look(2, 1_000, 10, 50);

@@ -245,6 +245,8 @@ pub struct Counts {
     pub bytes: u64,
     /// Jobs settled since the queue began.
     pub settled: u64,
+    /// Those of them that no model ran to their end: expired or cancelled. They say nothing of how fast work is done.
+    pub unrun: u64,
     /// Jobs known to have been lost, since the queue began.
     pub lost: u64,
     /// Dead letters kept.

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use worker_native::config::{Config, Source};
+use worker_native::queue::{JobQueue, RedisQueue};
 
 use crate::support::models::{Caller, Models};
 use crate::support::native::Native;
@@ -307,4 +309,40 @@ async fn a_job_whose_version_is_gone_for_good_is_answered_by_another() {
         assert_eq!(by, (&json!("tfidf_logreg"), &json!(2), &json!(true)), "{result}");
     }
     until("an empty backlog", || async { (depth(&caller).await == 0).then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_ended_two_workers_runs_alone_and_its_neighbours_are_not_charged() {
+    let (redis, models) = (Redis::start().await, Models::of(&[]));
+    models.add_rig("regression", "");
+    let api = models.serve(&redis, &[("ROLE", "api")]).await;
+    let caller = Caller::new(api.url(""));
+    let mut ids = Vec::new();
+    for count in [1e12, 2.0, 3.0] {
+        let (_, receipt) = caller.post("/data", &turns(count)).await;
+        ids.push(receipt["job_id"].as_str().unwrap().to_owned());
+    }
+    // Two consumers that are never heard of again.
+    let settings = [("REDIS_URL", redis.url()), ("LEASE_MS", "100".to_owned())];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
+    let queue = RedisQueue::open(&Config::read(Source::new(settings, None).unwrap()).unwrap().queue).unwrap();
+    assert_eq!(queue.claim("rig", "first", 10).await.unwrap().len(), 3);
+    until("the end of the lease", || async {
+        (queue.reclaim("rig", "second", 10).await.unwrap().len() == 3).then_some(())
+    })
+    .await;
+    let _worker = models.serve(&redis, &[("ROLE", "worker"), ("LEASE_MS", "300")]).await;
+    let state = async |id: &str| caller.get(&format!("/v1/jobs/{id}")).await.1;
+    until("the suspect's third start", || async {
+        let suspect = state(&ids[0]).await;
+        (suspect["state"] == "running" && suspect["attempt"] == 3).then_some(())
+    })
+    .await;
+    for id in &ids[1..] {
+        until("a neighbour that waits, as often started as before", || async {
+            let neighbour = state(id).await;
+            (neighbour["state"] == "queued" && neighbour["attempt"] == 2).then_some(())
+        })
+        .await;
+    }
 }

@@ -40,6 +40,7 @@ publish(id, flow, tonumber(size), result, awaited and ARGV[5] or ARGV[3], callba
 count('depth', lane, -1)
 count('count', 'bytes', -tonumber(size))
 count('count', 'settled', 1)
+count('count', 'unrun', 1)
 if not awaited then
   call('LPUSH', base .. 'results', id)
   call('LTRIM', base .. 'results', 0, tonumber(ARGV[4]) - 1)

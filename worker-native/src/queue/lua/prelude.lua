@@ -9,7 +9,7 @@
 --   job:ID         "@FLOW SID" while unsettled (SID is - while it waits for another try), then the result in JSON
 --   META           "LANE ID SIZE CALLBACK STARTS AT UNTIL", - where there is none
 --   depth, running by lane: unsettled jobs, and those of them that a consumer holds
---   count          bytes, settled, lost, remade, found_remade, passed:CLASS, turn:CLASS; tenants, tenant_bytes: unsettled, by tenant
+--   count          bytes, settled, unrun, lost, remade, found_remade, passed:CLASS, turn:CLASS; tenants, tenant_bytes: unsettled, by tenant
 --   delayed        ids of jobs that wait for another try, by due time, each with a hash later:ID; dead, outbox alike
 --   results        ids, newest first; idem:KEY, events, watched, wake, returned, born
 local base = KEYS[1]

@@ -1,7 +1,7 @@
 -- Stores first results, and takes jobs out of the queue and off the counts.
 -- ARGV: ms to keep a result, results to keep, ms to keep one that is awaited, ms to keep a dead letter, dead letters to
 --   keep, then for each job: "flow lane", sid, id, bytes, result, and what few have, in JSON, or '':
---   callback, awaited, dead (its failures)
+--   callback, awaited, unrun, dead (its failures)
 -- Gives {1 where it was the first ...}, depths, the data's name
 local WIDTH = 6
 -- Lua passes no more than some thousand arguments.
@@ -9,7 +9,7 @@ local MOST = 500
 local ttl, history, awaited_ttl, dead_ttl, dead_max = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
 local firsts, listed, ids = {}, {}, {}
-local settled, buried, bytes = 0, 0, 0
+local settled, unrun, buried, bytes = 0, 0, 0, 0
 local claims = {}
 -- A job that was handed back is held by nobody; only then that is asked of each.
 local some_returned = call('EXISTS', base .. 'returned') == 1
@@ -43,6 +43,7 @@ local function settle(place, sid, id, size, result, more)
   if fields then bury(id, known.flow, fields, more.dead, result) end
   ids[#ids + 1] = id
   settled = settled + 1
+  if more.unrun then unrun = unrun + 1 end
   return 1
 end
 
@@ -66,6 +67,7 @@ for _, known in pairs(claims) do
 end
 count('count', 'bytes', -bytes)
 count('count', 'settled', settled)
+count('count', 'unrun', unrun)
 if #listed > 0 then
   for from = 1, #listed, MOST do
     call('LPUSH', base .. 'results', unpack(listed, from, math.min(from + MOST - 1, #listed)))

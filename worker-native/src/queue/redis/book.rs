@@ -66,6 +66,7 @@ impl JobBook for RedisQueue {
             bytes: counted(0),
             settled: counted(1),
             lost: counted(2),
+            unrun: counted(3),
             dead,
         };
         self.saw_depth(task, &name, &counts.depths);

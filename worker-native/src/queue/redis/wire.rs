@@ -158,6 +158,9 @@ impl<'a> Ending<'a> {
         if *awaited {
             more.insert("awaited".to_owned(), true.into());
         }
+        if matches!(outcome, Outcome::Expired | Outcome::Cancelled) {
+            more.insert("unrun".to_owned(), true.into());
+        }
         if *outcome == Outcome::Dead {
             let failures = String::from_utf8_lossy(&to_json(failures)?).into_owned();
             more.insert("dead".to_owned(), failures.into());

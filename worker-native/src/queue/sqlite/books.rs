@@ -64,6 +64,7 @@ pub(super) struct Task {
     pub(super) bytes: i64,
     pub(super) delayed: i64,
     pub(super) settled: i64,
+    pub(super) unrun: i64,
     pub(super) lost: i64,
     pub(super) dead: i64,
     pub(super) returned: i64,
@@ -185,7 +186,7 @@ impl Books {
             let name: String = row.get(1)?;
             let mut task = Task::new(row.get(0)?, board.signal(&name));
             (task.bytes, task.delayed, task.settled) = (row.get(2)?, row.get(3)?, row.get(4)?);
-            (task.lost, task.dead) = (row.get(5)?, row.get(6)?);
+            (task.lost, task.dead, task.unrun) = (row.get(5)?, row.get(6)?, row.get(7)?);
             Ok((name, task))
         })?;
         for (name, mut task) in known {
@@ -219,8 +220,8 @@ impl Ledger for Books {
             return Ok(());
         }
         for task in self.tasks.values().filter(|task| task.touched) {
-            let Task { id, bytes, delayed, settled, lost, dead, .. } = task;
-            run(&self.file, sql::TASK_WRITE, (id, bytes, delayed, settled, lost, dead))?;
+            let Task { id, bytes, delayed, settled, lost, dead, unrun, .. } = task;
+            run(&self.file, sql::TASK_WRITE, (id, bytes, delayed, settled, lost, dead, unrun))?;
             for (name, lane) in &task.lanes {
                 run(&self.file, sql::LANE_WRITE, (id, name, lane.depth, lane.running))?;
             }
@@ -260,6 +261,7 @@ impl Task {
             bytes: 0,
             delayed: 0,
             settled: 0,
+            unrun: 0,
             lost: 0,
             dead: 0,
             returned: 0,

@@ -174,6 +174,7 @@ pub(super) fn counts(file: &Connection, task: &str) -> rusqlite::Result<Counts> 
             settled: whole(row, 2)?,
             lost: whole(row, 3)?,
             dead: whole(row, 4)?,
+            unrun: whole(row, 5)?,
             ..Counts::default()
         })
     };

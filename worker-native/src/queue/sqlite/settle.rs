@@ -131,6 +131,7 @@ impl Page<'_> {
             run(self.file, sql::OUTBOX_NEW, (self.task.id, &job.job_id, url, self.now))?;
         }
         self.left(id, &job)?;
+        self.task.unrun += i64::from(matches!(verdict.outcome, Outcome::Expired | Outcome::Cancelled));
         self.task.note(&job.job_id);
         Ok(Some(job.state))
     }

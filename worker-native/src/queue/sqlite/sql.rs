@@ -35,9 +35,9 @@ macro_rules! held {
 
 statements! {
     // The writer's books.
-    TASKS = "SELECT id, name, bytes, delayed, settled, lost, dead FROM task";
+    TASKS = "SELECT id, name, bytes, delayed, settled, lost, dead, unrun FROM task";
     TASK_NEW = "INSERT INTO task (name) VALUES (?1)";
-    TASK_WRITE = "UPDATE task SET bytes = ?2, delayed = ?3, settled = ?4, lost = ?5, dead = ?6 WHERE id = ?1";
+    TASK_WRITE = "UPDATE task SET bytes = ?2, delayed = ?3, settled = ?4, lost = ?5, dead = ?6, unrun = ?7 WHERE id = ?1";
     LANES = "SELECT name, depth, running FROM lane WHERE task = ?1";
     LANE_WRITE = "INSERT INTO lane (task, name, depth, running) VALUES (?1, ?2, ?3, ?4) \
         ON CONFLICT (task, name) DO UPDATE SET depth = excluded.depth, running = excluded.running";
@@ -134,7 +134,7 @@ statements! {
     LISTED = "SELECT seq, finished, sensor, outcome FROM result \
         WHERE task = (SELECT id FROM task WHERE name = ?1) AND awaited = 0 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
     LISTED_ONE = "SELECT json, ended FROM result WHERE seq = ?1";
-    COUNTS = "SELECT bytes, delayed, settled, lost, dead FROM task WHERE name = ?1";
+    COUNTS = "SELECT bytes, delayed, settled, lost, dead, unrun FROM task WHERE name = ?1";
     COUNTS_LANES = "SELECT l.name, l.depth, l.running FROM task t JOIN lane l ON l.task = t.id WHERE t.name = ?1";
 
     // Looking after it.

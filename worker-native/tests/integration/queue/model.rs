@@ -106,6 +106,7 @@ struct Model<'a> {
     given: Vec<Given>,
     keys: Vec<(u8, bool, Stored)>,
     settled: u64,
+    unrun: u64,
     bytes: u64,
 }
 
@@ -232,12 +233,13 @@ impl Model<'_> {
         let job = &mut self.jobs[job];
         (job.place, job.listed, job.letter) = (Place::Ended(outcome), listed, outcome == Outcome::Dead);
         self.settled += 1;
+        self.unrun += u64::from(matches!(outcome, Outcome::Expired | Outcome::Cancelled));
         self.bytes -= job.size;
     }
 
     async fn settle(&mut self, number: usize, outcome: usize, awaited: bool) {
         let Some(given) = self.pick(number) else { return };
-        let outcome = [Outcome::Done, Outcome::Failed, Outcome::Dead][outcome % 3];
+        let outcome = [Outcome::Done, Outcome::Failed, Outcome::Dead, Outcome::Expired][outcome % 4];
         let (job, of_earlier_life) = (given.job, given.life != self.jobs[given.job].life);
         let settlement = Settlement { awaited, ..settlement(&given.ticket, outcome) };
         let settled = self.queue.settle(&self.task, vec![settlement]).await.unwrap().remove(0);
@@ -351,6 +353,7 @@ impl Model<'_> {
         let held = self.depths(|job| matches!(job.place, Place::Held(_)));
         assert_eq!(counted(&found.running), held, "jobs that a consumer holds");
         assert_eq!((found.bytes, found.settled, found.lost), (self.bytes, self.settled, 0));
+        assert_eq!(found.unrun, self.unrun);
         assert_eq!(found.dead as usize, self.jobs.iter().filter(|job| job.letter).count(), "dead letters");
         // What is due may have been put in line again, or not yet.
         let later = self.jobs.iter().filter(|job| job.place == Place::Delayed { later: true }).count() as u64;
@@ -404,7 +407,7 @@ pub(crate) async fn every_number_is_that_of_the_model<B: Backend>() {
         let task = format!("t{}", runs.fetch_add(1, Ordering::Relaxed));
         let play = async {
             let mut model =
-                Model { queue: &*queue, task, jobs: vec![], given: vec![], keys: vec![], settled: 0, bytes: 0 };
+                Model { queue: &*queue, task, jobs: vec![], given: vec![], keys: vec![], settled: 0, unrun: 0, bytes: 0 };
             for op in &ops {
                 model.step(op).await;
                 model.check_numbers().await;
