@@ -41,7 +41,8 @@ async fn the_figures_of_a_pool_are_what_happened() {
     }
     let (_, pools) = caller.get("/pool/stats").await;
     assert_eq!(pools["count"], 3, "{pools}");
-    let pool = caller.pool("tfidf_logreg", 2).await;
+    // A worker is free a moment after its answer is out.
+    let pool = caller.pool_when("tfidf_logreg", 2, "its workers to be free", |pool| pool["in_use"] == 0).await;
     let expected = [
         ("task", json!("sentiment")),
         ("alive", json!(true)),
