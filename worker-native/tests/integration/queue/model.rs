@@ -406,8 +406,16 @@ pub(crate) async fn every_number_is_that_of_the_model<B: Backend>() {
         // A task of its own for every run, also while a failure is made smaller.
         let task = format!("t{}", runs.fetch_add(1, Ordering::Relaxed));
         let play = async {
-            let mut model =
-                Model { queue: &*queue, task, jobs: vec![], given: vec![], keys: vec![], settled: 0, unrun: 0, bytes: 0 };
+            let mut model = Model {
+                queue: &*queue,
+                task,
+                jobs: vec![],
+                given: vec![],
+                keys: vec![],
+                settled: 0,
+                unrun: 0,
+                bytes: 0,
+            };
             for op in &ops {
                 model.step(op).await;
                 model.check_numbers().await;
