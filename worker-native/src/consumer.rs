@@ -60,20 +60,15 @@ pub async fn run(app: App, task: String, shutdown: CancellationToken) {
     tracing::info!(%task, consumer = %name, "consumer stopped");
 }
 
-/// When the duties beside claiming are due.
-struct Duties {
-    reclaim_at: Instant,
-}
-
 impl Consumer {
     async fn consume(self: &Arc<Self>) {
         let room = Arc::new(Semaphore::new(self.app.config.queue.concurrency as usize));
         let mut jobs = JoinSet::new();
         let mut backoff = Backoff::default();
-        let mut duties = Duties { reclaim_at: Instant::now() };
+        let mut reclaim_at = Instant::now();
         while let Some(Ok(first)) = self.shutdown.run_until_cancelled(Arc::clone(&room).acquire_owned()).await {
             let places = places(&room, first, self.app.config.queue.claim_batch as usize);
-            match self.take(places.len(), &mut duties).await {
+            match self.take(places.len(), &mut reclaim_at).await {
                 Ok(claimed) if claimed.is_empty() => {
                     drop(places);
                     self.wait(&mut backoff).await;
@@ -90,18 +85,18 @@ impl Consumer {
     }
 
     /// Takes jobs that lost their consumer, when it is time for that, and new ones otherwise.
-    async fn take(&self, limit: usize, duties: &mut Duties) -> Result<Vec<Claimed>, QueueError> {
+    async fn take(&self, limit: usize, reclaim_at: &mut Instant) -> Result<Vec<Claimed>, QueueError> {
         let queue = &self.app.queue;
-        if Instant::now() >= duties.reclaim_at {
+        if Instant::now() >= *reclaim_at {
             // Soon after a lease ends its job restarts, and a look costs little. Noted first: a look that fails must
             // not keep new jobs from being claimed.
             let pause = (self.app.config.queue.lease / 3).clamp(Duration::from_millis(50), Duration::from_secs(1));
-            duties.reclaim_at = Instant::now() + pause;
+            *reclaim_at = Instant::now() + pause;
             let reclaimed = queue.reclaim(&self.task, &self.name, limit).await?;
             if !reclaimed.is_empty() {
                 // There may be more: looked at again as soon as there is room.
                 tracing::info!(task = %self.task, jobs = reclaimed.len(), "took over jobs whose lease ended");
-                duties.reclaim_at = Instant::now();
+                *reclaim_at = Instant::now();
                 return Ok(reclaimed);
             }
             match queue.tend(&self.task).await {

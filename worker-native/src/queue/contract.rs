@@ -268,6 +268,18 @@ pub struct ResultsFilter {
     pub outcome: Option<Outcome>,
 }
 
+/// How far the order of settlement may differ from that of the finishing times, in milliseconds: consumers' clocks
+/// differ, and a result that could not be stored at once is stored with the time at which it was there.
+const DISORDER_MS: u64 = 600_000;
+
+impl ResultsFilter {
+    /// Is nothing wanted that was settled before a result of that finishing time? Then a listing ends.
+    #[must_use]
+    pub fn ends_before(&self, finished_at: u64) -> bool {
+        self.since.is_some_and(|since| finished_at.saturating_add(DISORDER_MS) < since)
+    }
+}
+
 /// Where a listing of all of a task's results goes on; its inside is the backend's.
 #[derive(Debug, Clone, Default)]
 pub struct ResultsMark {

@@ -19,9 +19,6 @@ use crate::queue::{QueueError, ResultsFilter, ResultsMark};
 
 /// Results read and written at once.
 const PAGE: usize = 500;
-/// How far finishing times may be out of the order of settlement, in milliseconds: clocks differ, and a result may have
-/// waited for its store.
-const DISORDER_MS: u64 = 600_000;
 /// What a line of CSV holds of a result.
 const COLUMNS: [&str; 23] = [
     "job_id",
@@ -172,7 +169,7 @@ impl Export {
             let (mut wanted, mut is_old) = (Vec::new(), false);
             for result in page.results {
                 let peek: Peek = parse(&result)?;
-                is_old |= self.filter.since.is_some_and(|since| peek.finished_at.saturating_add(DISORDER_MS) < since);
+                is_old |= self.filter.ends_before(peek.finished_at);
                 if is_wanted(&self.filter, &peek) && task.written < self.filter.limit {
                     task.written += 1;
                     wanted.push(result);

@@ -17,7 +17,7 @@ use crate::queue::contract::{
 use crate::queue::job::{Claimed, Ticket};
 use crate::queue::link::Connection;
 
-/// Longest time between two looks at a task by all processes together.
+/// Shortest time between two looks at a task by all processes together.
 const TEND_EVERY: Duration = Duration::from_secs(4);
 /// Most jobs one script takes over or hands out: Redis serves nobody else meanwhile.
 const MOST: usize = 1_000;

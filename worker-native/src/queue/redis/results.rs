@@ -13,9 +13,6 @@ use crate::queue::contract::{QueueError, ResultsFilter, ResultsMark, ResultsPage
 
 /// How many results one round trip reads while it filters.
 const PAGE: usize = 500;
-/// How far the order of settlement may differ from that of the finishing times, in milliseconds: consumers' clocks
-/// differ, and a result that could not be stored at once is stored with the time at which it was there.
-const DISORDER_MS: u64 = 600_000;
 
 /// The fields of a stored result that the listing looks at.
 #[derive(Deserialize)]
@@ -64,7 +61,7 @@ impl RedisQueue {
             let (listed, texts) = self.page(task, start, page).await?;
             for text in texts {
                 let peek: Peek<'_> = parse(&text)?;
-                if filter.since.is_some_and(|since| peek.finished_at.saturating_add(DISORDER_MS) < since) {
+                if filter.ends_before(peek.finished_at) {
                     return Ok(found);
                 }
                 if peek.is_wanted(filter) && seen.insert(peek.job_id.clone().into_owned()) {

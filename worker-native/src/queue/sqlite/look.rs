@@ -11,10 +11,6 @@ use super::sql;
 use crate::queue::contract::{AWAITED_TTL, Counts, Depths, QueueError, ResultsFilter};
 use crate::queue::job::JobState;
 
-/// How far the order of settlement may differ from that of the finishing times, in milliseconds: consumers' clocks
-/// differ, and a result that could not be stored at once is stored with the time at which it was there.
-const DISORDER_MS: i64 = 600_000;
-
 /// A stored text as the JSON it is.
 pub(super) fn raw(text: String) -> Result<Box<RawValue>, QueueError> {
     RawValue::from_string(text).map_err(|error| QueueError::Corrupt(error.to_string()))
@@ -114,7 +110,7 @@ pub(super) fn results(
         && let Some(row) = rows.next()?
     {
         let (seq, finished): (i64, i64) = (row.get(0)?, row.get(1)?);
-        if since.is_some_and(|since| finished.saturating_add(DISORDER_MS) < since) {
+        if filter.ends_before(number(finished)) {
             break;
         }
         let is_wanted = since.is_none_or(|since| finished >= since)
