@@ -62,7 +62,7 @@ pub(crate) const FAMILIES: [(&str, &str); 10] = [
     ("W9", "half of the workers die in the middle"),
     ("W10", "the accurate tier loses 15 points after a third; 10 % of labels, 30 s late"),
     ("W11", "one worker takes twice as long"),
-    ("W12", "bursty, deadlines of 50, 200 and 1,000 ms, and every fifth job worth five times as much"),
+    ("W12", "bursty, deadlines of 50, 200 and 1,000 ms, and every fifth job worth twice as much"),
 ];
 
 /// The workloads whose goals are an average over W1 to W7.
@@ -151,7 +151,7 @@ fn trouble(base: &World, jobs: usize) -> Vec<Workload> {
         .iter()
         .flat_map(|(times, share)| {
             let deadline_us = (longest * times) as u64;
-            [(0.8, 1.0), (0.2, 5.0)].map(|(part, value)| Class { share: share * part, deadline_us, value })
+            [(0.8, 1.0), (0.2, 2.0)].map(|(part, value)| Class { share: share * part, deadline_us, value })
         })
         .collect();
     vec![die, drift, slow, mixed]
