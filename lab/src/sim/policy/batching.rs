@@ -11,8 +11,9 @@ use crate::sim::queue::Claimed;
 pub(crate) fn serve(tier: usize, held: &[Claimed], bench: &Bench<'_>, out: &mut Batches) {
     let spec = bench.world.tiers[tier];
     let waiting = held.len() + bench.queue.len(bench.only);
-    let rows = if waiting > spec.cap { spec.cap } else { 1 };
-    if drop_hopeless(held, bench, spec.batch_us(rows), out) {
+    // Two standard deviations more: a full batch that is late by a hair is the dearest way to lose jobs.
+    let least = if waiting > spec.cap { spec.batch_us(spec.cap) * (1.0 + 2.0 * bench.world.noise) } else { spec.batch_us(1) };
+    if drop_hopeless(held, bench, least, out) {
         return;
     }
     let rows = spec.fits(slack_us(held, bench)).max(1).min(held.len()).min(spec.cap);

@@ -38,7 +38,7 @@ const fn ours(name: &'static str, what: &'static str, usual: bool) -> Entry {
 }
 
 /// All policies, in the order of the tables.
-pub(crate) const ALL: [Entry; 22] = [
+pub(crate) const ALL: [Entry; 23] = [
     rival("always-fast", "the fastest tier for all"),
     rival("always-accurate", "the most accurate tier for all"),
     rival("threshold-5-edge", "accurate while at most 5 wait in the snapshot; workers obey"),
@@ -54,6 +54,7 @@ pub(crate) const ALL: [Entry; 22] = [
     rival("cascade-gear", "CascadeServe's gears every 100 ms, no cascade"),
     ours("slack-split-edge", "our split at the edge; workers obey", true),
     ours("slack-split", "our split at the edge, bound again at the worker", true),
+    ours("late", "research", false),
     ours("worker-only", "our binding at the worker alone; the edge hints at nothing", true),
     ours("no-protection", "slack-split without protecting what waits behind (ablation)", false),
     ours("no-up-bind", "slack-split that never gives a dearer tier than hinted (ablation)", false),
@@ -87,6 +88,7 @@ pub(crate) fn make(name: &str, world: &World, tuned: &Tuned) -> Box<dyn Policy +
         "proteus-2" => Box::new(Proteus::new()),
         "slack-split-edge" => slack(Ablation::EdgeOnly),
         "slack-split" => slack(Ablation::None),
+        "late" => Box::new(super::late::Late::new()),
         "worker-only" => slack(Ablation::WorkerOnly),
         "no-protection" => slack(Ablation::NoProtection),
         "no-up-bind" => slack(Ablation::NoUpBind),
