@@ -7,7 +7,7 @@
 mod pack;
 mod protect;
 
-pub use protect::Behind;
+pub use protect::{Behind, QUANTILES};
 
 use super::hull::Hull;
 use super::math::{larger, number};

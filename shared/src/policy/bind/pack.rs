@@ -1,8 +1,7 @@
 //! From jobs with tiers to runs: in which order, and whether all are in time.
 
 use super::{Batch, Batches, Place};
-use crate::policy::math::number;
-use crate::policy::profile::{MAX_TIERS, TierModel};
+use crate::policy::profile::{MAX_TIERS, Profile, TierModel};
 
 /// Would every job be in time, run tier by tier from the cheapest up? And how long would all runs take?
 pub(super) fn check(places: &[Place], tiers: &[TierModel], sigmas: f32) -> (bool, f32) {
@@ -106,7 +105,7 @@ fn pack_tier(
 }
 
 /// The largest run up to `whole` that is done within the slack.
-fn in_time(profile: &crate::policy::profile::Profile, now: f32, whole: u32, slack_us: f32) -> u32 {
+fn in_time(profile: &Profile, now: f32, whole: u32, slack_us: f32) -> u32 {
     if now + profile.batch_us(whole) <= slack_us {
         return whole;
     }
@@ -122,10 +121,4 @@ fn push(runs: &mut Vec<Batch>, tier: usize, first: usize, len: u32, done_us: f32
     if let (Ok(tier), Ok(first)) = (u8::try_from(tier), u32::try_from(first)) {
         runs.push(Batch { tier, first, len, done_us });
     }
-}
-
-/// The time of worker that all runs take, in microseconds.
-#[cfg(test)]
-pub(super) fn total(runs: &[Batch]) -> f32 {
-    runs.last().map_or(number(0), |run| run.done_us)
 }
