@@ -189,6 +189,6 @@ proptest! {
             out.runs.iter().map(late).sum::<usize>()
         };
         let cheap = BindTuning { fill: 0.0, ..BindTuning::default() };
-        prop_assert_eq!(late(&BindTuning::default()), late(&cheap));
+        prop_assert!(late(&BindTuning::default()) <= late(&cheap));
     }
 }

@@ -116,6 +116,7 @@ impl Default for BindTuning {
 
 /// Binds claimed jobs to tiers and batches, from what waits behind them; `out` is overwritten.
 ///
+/// Best with claims of at most one full run of the dear tier, by deadline: the worker then decides again after every run.
 /// Without tiers every job is left in `out.jobs` and no run is made.
 pub fn bind(claimed: &[Claimed], tiers: &[TierModel], behind: &Behind, out: &mut Batches) {
     bind_with(claimed, tiers, behind, &BindTuning::default(), out);

@@ -81,25 +81,35 @@ fn pack_tier(
 ) -> f32 {
     let Some(profile) = tiers.get(tier).map(|tier| tier.profile) else { return now };
     let mut now = now;
-    let mut left = places.iter().filter(|place| usize::from(place.tier) == tier).count();
-    let mut queue = places.iter_mut().filter(|place| usize::from(place.tier) == tier);
-    while left > 0 {
-        let Some(first) = queue.next() else { break };
+    let of_tier = |place: &Place| usize::from(place.tier) == tier;
+    let mut left = places.iter().filter(|place| of_tier(place)).count();
+    let mut rest = places;
+    // Each turn takes the most urgent that are left: into a run, or, the first alone, out of it.
+    while let Some(first) = rest.iter().position(of_tier) {
+        let Some((head, tail)) = rest.get_mut(first..).and_then(<[Place]>::split_first_mut) else { break };
         let whole = u32::try_from(left).unwrap_or(u32::MAX).min(profile.cap());
-        left -= 1;
-        let len = in_time(&profile, now, whole, first.slack_us);
-        // Half a run or more is worth saving its first; less would cost the others more than it saves.
-        if len == 0 || len < whole.div_ceil(2) {
-            continue;
-        }
-        let start = jobs.len();
-        now += profile.batch_us(len);
-        jobs.push(std::mem::replace(&mut first.job, TAKEN));
-        for place in queue.by_ref().take(usize::try_from(len - 1).unwrap_or(0)) {
-            jobs.push(std::mem::replace(&mut place.job, TAKEN));
+        let len = in_time(&profile, now, whole, head.slack_us);
+        let taken = usize::try_from(len).unwrap_or(0);
+        let next = tail.iter().filter(|place| of_tier(place)).nth(taken.saturating_sub(1));
+        let after = u32::try_from(left - taken.min(left)).unwrap_or(u32::MAX).min(profile.cap());
+        let next_in_time =
+            next.is_none_or(|next| now + profile.batch_us(len) + profile.batch_us(after) <= next.slack_us);
+        // Half a run or more is worth saving its first; less only where it makes nobody late.
+        if len > 0 && (len >= whole.div_ceil(2) || next_in_time) {
+            let start = jobs.len();
+            jobs.push(std::mem::replace(&mut head.job, TAKEN));
+            for place in tail.iter_mut().filter(|place| of_tier(place)).take(taken - 1) {
+                jobs.push(std::mem::replace(&mut place.job, TAKEN));
+            }
+            now += profile.batch_us(len);
+            push(runs, tier, start, len, now);
+            left -= taken;
+            let past = tail.iter().position(|place| of_tier(place) && place.job != TAKEN).unwrap_or(tail.len());
+            rest = tail.get_mut(past..).unwrap_or_default();
+        } else {
             left -= 1;
+            rest = tail;
         }
-        push(runs, tier, start, len, now);
     }
     now
 }
