@@ -8,7 +8,7 @@ use super::plan::Plan;
 use super::profile::Profile;
 
 /// `logistic(1.702 x)` is the normal distribution function within 0.01.
-const NORMAL: f32 = 1.702;
+pub(super) const NORMAL: f32 = 1.702;
 /// A keeper's own count weighs as much as the plan's once it is this many jobs.
 const PRIOR_JOBS: f32 = 4.0;
 /// The share of completion that no measured spread explains.

@@ -6,8 +6,8 @@
 
 use super::admit;
 use super::decision::{Decision, Mode, Reason};
-use super::draw::fraction;
-use super::estimate::{Outlook, on_time};
+use super::draw::{fraction, mix};
+use super::estimate::{NORMAL, Outlook, on_time};
 use super::math::{fade, larger, logistic, logit, micros, smaller, unit, within};
 use super::plan::{HEADROOM, Plan};
 use super::profile::{MAX_TIERS, Profile, ranked};
@@ -20,6 +20,8 @@ const STALE: f32 = 2.0;
 const BLIND: f32 = 20.0;
 /// The chance on time that a job must have on a tier to explore it.
 const SURE: f32 = 0.99;
+/// How many labels what is stated of a tier weighs as much as.
+const PRIOR_LABELS: f32 = 20.0;
 /// A tilt beyond this many logits says no more.
 const MOST_TILT: f32 = 4.0;
 
@@ -27,6 +29,7 @@ const MOST_TILT: f32 = 4.0;
 struct View {
     tiers: usize,
     right: [f32; MAX_TIERS],
+    labels: [f32; MAX_TIERS],
     cost: [f32; MAX_TIERS],
     completion: [f32; MAX_TIERS],
     on_time: [f32; MAX_TIERS],
@@ -68,9 +71,10 @@ pub(super) fn decide(plan: &Plan, load: &TaskLoad, job: &JobSpec, pinned: Option
     } else {
         informed(plan, &view, &outlook, job, moment, (lower, upper))
     };
-    let settle = |tier| settle(&view, &load.tiers, job, tier);
+    let judge = mode != Mode::Blind;
+    let settle = |tier| settle(&view, &load.tiers, job, tier, judge);
     let explore = plan.explore.min(dearest);
-    let explored = if mode != Mode::Blind && at(&view.on_time, explore) >= SURE { unit(plan.epsilon) } else { 0.0 };
+    let explored = if judge && at(&view.on_time, explore) >= SURE { unit(plan.epsilon) } else { 0.0 };
     let branches = [
         (explore, explored, Reason::Explored),
         (split.upper, (1.0 - explored) * split.p, Reason::SplitDear),
@@ -92,12 +96,14 @@ pub(super) fn decide(plan: &Plan, load: &TaskLoad, job: &JobSpec, pinned: Option
             (tier, overruled.unwrap_or(because), unit(same.map(|branch| branch.1).fold(0.0, |sum, p| sum + p)))
         }
     };
-    let best = match pinned {
-        Some(tier) => at(&view.on_time, tier),
-        None => view.on_time.iter().take(n).copied().fold(0.0, larger),
+    let alone = |tier: &TierLoad| larger(plan.net_us, 0.0) + tier.profile().batch_us(1);
+    let too_long = |tier: &TierLoad| deadline.is_some_and(|deadline| alone(tier) > deadline);
+    let hopeless = match pinned {
+        Some(tier) => load.tiers.get(tier).is_some_and(too_long),
+        None => load.tiers.iter().take(n).all(too_long),
     };
     // What is behind the last tier of which there are numbers is not judged.
-    let judged = mode != Mode::Blind && tier < n;
+    let judged = judge && tier < n;
     Decision {
         tier,
         reason,
@@ -108,7 +114,7 @@ pub(super) fn decide(plan: &Plan, load: &TaskLoad, job: &JobSpec, pinned: Option
         share: split.share,
         completion_us: view.completion,
         on_time: view.on_time,
-        refuse: if judged { admit::refuse(plan, job, moment, &outlook, best) } else { None },
+        refuse: if judged { admit::refuse(plan, job, moment, &outlook, hopeless) } else { None },
     }
 }
 
@@ -132,13 +138,16 @@ fn look(
     let n = load.tiers.len().min(MAX_TIERS);
     let mut known = [None; MAX_TIERS];
     let mut cost = [0.0; MAX_TIERS];
-    for ((tier, known), cost) in load.tiers.iter().zip(&mut known).zip(&mut cost) {
+    let mut labels = [0.0; MAX_TIERS];
+    for (((tier, known), cost), labels) in load.tiers.iter().zip(&mut known).zip(&mut cost).zip(&mut labels) {
         *known = tier.accuracy;
         *cost = tier.profile().server_us();
+        *labels = tier.labels;
     }
     let mut view = View {
         tiers: n,
         right: ranked(&known, unit(plan.rank_gap)),
+        labels,
         cost,
         completion: [0.0; MAX_TIERS],
         on_time: [0.0; MAX_TIERS],
@@ -178,12 +187,15 @@ fn informed(
     }
     let extra = at(&view.cost, upper) - at(&view.cost, lower);
     let value = value_of(job.class);
-    let gain = view.utility(upper) - view.utility(lower);
-    let gap = value * gain - plan.price * extra / 1e6;
-    if gap <= 0.0 {
+    let gain = |(low, high): (f32, f32)| high * at(&view.on_time, upper) - low * at(&view.on_time, lower);
+    let price = plan.price * extra / 1e6;
+    let known = (at(&view.right, lower), at(&view.right, upper));
+    let gap = value * gain(known) - price;
+    let drawn = sampled(view, (lower, upper), moment.draws.sample);
+    if value * gain(drawn) <= price {
         return none(match () {
-            () if at(&view.right, upper) <= at(&view.right, lower) => Reason::AccuracyLow,
-            () if gain <= 0.0 => Reason::DeadlineTight,
+            () if drawn.1 <= drawn.0 => Reason::AccuracyLow,
+            () if gain(drawn) <= 0.0 => Reason::DeadlineTight,
             () => Reason::PriceHigh,
         });
     }
@@ -200,6 +212,25 @@ fn informed(
     Split { lower, upper, share, p: logistic(logit(share) + within(plan.bias, -4.0, 4.0) + tilt), cheap }
 }
 
+/// The accuracies of both tiers as one draw from what is known of them, while labels do not tell them apart (Thompson).
+///
+/// Without a single label the statement stands: drawing would cost right answers and teach nothing.
+fn sampled(view: &View, (lower, upper): (usize, usize), draw: u64) -> (f32, f32) {
+    let known = (at(&view.right, lower), at(&view.right, upper));
+    let labels = (at(&view.labels, lower), at(&view.labels, upper));
+    if larger(labels.0, labels.1) < 1.0 {
+        return known;
+    }
+    let variance = |right: f32, labels: f32| right * (1.0 - right) / (larger(labels, 0.0) + PRIOR_LABELS);
+    let (low, high) = (variance(known.0, labels.0), variance(known.1, labels.1));
+    let apart = known.1 - known.0;
+    if apart * apart >= 4.0 * (low + high) {
+        return known;
+    }
+    let normal = |draw: u64| logit(fraction(draw)) / NORMAL;
+    (unit(known.0 + normal(draw) * low.sqrt()), unit(known.1 + normal(mix(draw)) * high.sqrt()))
+}
+
 /// The share at this age: from what the queue allows to what the hardware alone allows; less at once in a surge.
 fn share(plan: &Plan, view: &View, outlook: &Outlook, age_ms: u64, (lower, upper): (usize, usize)) -> f32 {
     let late = larger(micros(age_ms) - plan.period_us, 0.0) / larger(plan.relax_us, 1.0);
@@ -213,7 +244,7 @@ fn share(plan: &Plan, view: &View, outlook: &Outlook, age_ms: u64, (lower, upper
 }
 
 /// The tier that a wanted one comes to for this job, and why another where it is.
-fn settle(view: &View, tiers: &[TierLoad], job: &JobSpec, wanted: usize) -> (usize, Option<Reason>) {
+fn settle(view: &View, tiers: &[TierLoad], job: &JobSpec, wanted: usize, judge: bool) -> (usize, Option<Reason>) {
     let mut choice = (wanted, None);
     if let Some(asked) = job.min_accuracy
         && !reaches(tiers, wanted, asked)
@@ -222,7 +253,7 @@ fn settle(view: &View, tiers: &[TierLoad], job: &JobSpec, wanted: usize) -> (usi
         choice = (tier, Some(Reason::AccuracyAsked));
     }
     // Where the tier would come too late for most such jobs, the one below it that is right in time most often.
-    if at(&view.on_time, choice.0) < 0.5 {
+    if judge && at(&view.on_time, choice.0) < 0.5 {
         let best =
             (0..=choice.0).reduce(|best, tier| if view.utility(tier) > view.utility(best) { tier } else { best });
         if let Some(tier) = best.filter(|tier| *tier != choice.0) {

@@ -5,7 +5,7 @@
 
 use crate::policy::{Mode, Plan, PolicyKind};
 
-/// What one unit of each row is worth, by position: microseconds for times, seconds for rates, else plain shares.
+/// What each row is, and how many of its units make one: below 1 for rows in milliseconds.
 const ROWS: [(&str, f32); 30] = [
     ("policy: 0 for none, else one more than its position in PolicyKind::ALL", 1.0),
     ("mode: the 0 of M0", 1.0),
@@ -14,30 +14,33 @@ const ROWS: [(&str, f32); 30] = [
     ("work, us", 1.0),
     ("target, us", 1.0),
     ("residual, us", 1.0),
-    ("rate, jobs a second", 0.1),
-    ("idc", 0.01),
-    ("period, us", 1_000.0),
-    ("busy", 0.001),
+    ("rate, jobs a second", 10.0),
+    ("idc", 100.0),
+    ("period, us", 0.001),
+    ("busy", 1_000.0),
     ("lower", 1.0),
     ("upper", 1.0),
-    ("x0", 0.0001),
-    ("x_inf", 0.0001),
-    ("bias, logits", 0.001),
-    ("gap_mean", 0.0001),
-    ("tau0", 0.0001),
-    ("price, right answers a second", 0.01),
-    ("relax, us", 1_000.0),
-    ("epsilon", 0.0001),
+    ("x0", 10_000.0),
+    ("x_inf", 10_000.0),
+    ("bias, logits", 1_000.0),
+    ("gap_mean", 10_000.0),
+    ("tau0", 10_000.0),
+    ("price, right answers a second", 100.0),
+    ("relax, us", 0.001),
+    ("epsilon", 10_000.0),
     ("explore", 1.0),
-    ("reject high", 0.001),
-    ("reject normal", 0.001),
-    ("reject low", 0.001),
-    ("kappa", 0.001),
+    ("reject high", 1_000.0),
+    ("reject normal", 1_000.0),
+    ("reject low", 1_000.0),
+    ("kappa", 1_000.0),
     ("net, us", 1.0),
     ("net_sd, us", 1.0),
-    ("rank_gap", 0.0001),
+    ("rank_gap", 10_000.0),
     ("reserved: 0", 1.0),
 ];
+
+/// Microseconds of a millisecond.
+const MS: f32 = 1_000.0;
 
 /// Appends a plan.
 pub(super) fn push(text: &mut String, plan: &Plan) {
@@ -75,11 +78,11 @@ pub(super) fn push(text: &mut String, plan: &Plan) {
         plan.rank_gap,
         0.0,
     ];
-    for (i, (value, (_, unit))) in values.into_iter().zip(ROWS).enumerate() {
+    for (i, (value, (_, units))) in values.into_iter().zip(ROWS).enumerate() {
         if i > 0 {
             text.push(':');
         }
-        text.push_str(&whole(value / unit).to_string());
+        text.push_str(&whole(value * units).to_string());
     }
 }
 
@@ -87,8 +90,10 @@ pub(super) fn push(text: &mut String, plan: &Plan) {
 pub(super) fn read(text: &str) -> Option<Plan> {
     let mut parts = text.split(':');
     let mut values = [0.0_f32; ROWS.len()];
-    for (value, (_, unit)) in values.iter_mut().zip(ROWS) {
-        *value = real(parts.next()?.parse().ok()?) * unit;
+    for (value, (_, units)) in values.iter_mut().zip(ROWS) {
+        // Divided where it can be: 0.33 is 3300 / 10000 exactly, and not 3300 times a rounded 0.0001.
+        let read = real(parts.next()?.parse().ok()?);
+        *value = if units < 1.0 { read * MS } else { read / units };
     }
     let [
         policy,

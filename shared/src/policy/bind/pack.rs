@@ -1,8 +1,7 @@
 //! From jobs with tiers to runs: in which order, and whether all are in time.
 
 use super::{Batch, Batches, Place};
-use crate::policy::math::number;
-use crate::policy::profile::{MAX_TIERS, TierModel};
+use crate::policy::profile::{MAX_TIERS, Profile, TierModel};
 
 /// Would every job be in time, run tier by tier from the cheapest up? And how long would all runs take?
 pub(super) fn check(places: &[Place], tiers: &[TierModel], sigmas: f32) -> (bool, f32) {
@@ -82,31 +81,41 @@ fn pack_tier(
 ) -> f32 {
     let Some(profile) = tiers.get(tier).map(|tier| tier.profile) else { return now };
     let mut now = now;
-    let mut left = places.iter().filter(|place| usize::from(place.tier) == tier).count();
-    let mut queue = places.iter_mut().filter(|place| usize::from(place.tier) == tier);
-    while left > 0 {
-        let Some(first) = queue.next() else { break };
+    let of_tier = |place: &Place| usize::from(place.tier) == tier;
+    let mut left = places.iter().filter(|place| of_tier(place)).count();
+    let mut rest = places;
+    // Each turn takes the most urgent that are left: into a run, or, the first alone, out of it.
+    while let Some(first) = rest.iter().position(of_tier) {
+        let Some((head, tail)) = rest.get_mut(first..).and_then(<[Place]>::split_first_mut) else { break };
         let whole = u32::try_from(left).unwrap_or(u32::MAX).min(profile.cap());
-        left -= 1;
-        let len = in_time(&profile, now, whole, first.slack_us);
-        // Half a run or more is worth saving its first; less would cost the others more than it saves.
-        if len == 0 || len < whole.div_ceil(2) {
-            continue;
-        }
-        let start = jobs.len();
-        now += profile.batch_us(len);
-        jobs.push(std::mem::replace(&mut first.job, TAKEN));
-        for place in queue.by_ref().take(usize::try_from(len - 1).unwrap_or(0)) {
-            jobs.push(std::mem::replace(&mut place.job, TAKEN));
+        let len = in_time(&profile, now, whole, head.slack_us);
+        let taken = usize::try_from(len).unwrap_or(0);
+        let next = tail.iter().filter(|place| of_tier(place)).nth(taken.saturating_sub(1));
+        let after = u32::try_from(left - taken.min(left)).unwrap_or(u32::MAX).min(profile.cap());
+        let next_in_time =
+            next.is_none_or(|next| now + profile.batch_us(len) + profile.batch_us(after) <= next.slack_us);
+        // Half a run or more is worth saving its first; less only where it makes nobody late.
+        if len > 0 && (len >= whole.div_ceil(2) || next_in_time) {
+            let start = jobs.len();
+            jobs.push(std::mem::replace(&mut head.job, TAKEN));
+            for place in tail.iter_mut().filter(|place| of_tier(place)).take(taken - 1) {
+                jobs.push(std::mem::replace(&mut place.job, TAKEN));
+            }
+            now += profile.batch_us(len);
+            push(runs, tier, start, len, now);
+            left -= taken;
+            let past = tail.iter().position(|place| of_tier(place) && place.job != TAKEN).unwrap_or(tail.len());
+            rest = tail.get_mut(past..).unwrap_or_default();
+        } else {
             left -= 1;
+            rest = tail;
         }
-        push(runs, tier, start, len, now);
     }
     now
 }
 
 /// The largest run up to `whole` that is done within the slack.
-fn in_time(profile: &crate::policy::profile::Profile, now: f32, whole: u32, slack_us: f32) -> u32 {
+fn in_time(profile: &Profile, now: f32, whole: u32, slack_us: f32) -> u32 {
     if now + profile.batch_us(whole) <= slack_us {
         return whole;
     }
@@ -122,10 +131,4 @@ fn push(runs: &mut Vec<Batch>, tier: usize, first: usize, len: u32, done_us: f32
     if let (Ok(tier), Ok(first)) = (u8::try_from(tier), u32::try_from(first)) {
         runs.push(Batch { tier, first, len, done_us });
     }
-}
-
-/// The time of worker that all runs take, in microseconds.
-#[cfg(test)]
-pub(super) fn total(runs: &[Batch]) -> f32 {
-    runs.last().map_or(number(0), |run| run.done_us)
 }
