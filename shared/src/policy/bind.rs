@@ -147,7 +147,7 @@ fn hull(tiers: &[TierModel]) -> Hull {
         *known = tier.accuracy;
         *cost = tier.profile.server_us();
     }
-    Hull::of(&cost, &ranked(&known, RANK_GAP), tiers.len())
+    Hull::of(&cost, &ranked(known.get(..tiers.len()).unwrap_or_default(), RANK_GAP), tiers.len())
 }
 
 /// Sorts what can be done by slack, each job on the cheapest tier it may run on.

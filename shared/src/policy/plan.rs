@@ -443,7 +443,7 @@ impl Table {
             }
         }
         let rank_gap = smaller(Tuning::RANK_GAP, unit(seen.disagreement.unwrap_or(1.0)));
-        let right = ranked(&known, rank_gap);
+        let right = ranked(known.get(..n).unwrap_or_default(), rank_gap);
         let unprofiled = seen.tiers.iter().any(|tier| !tier.profiled);
         let unranked = known.iter().take(n).any(Option::is_none);
         let hull = Hull::of(&cost, &right, n);

@@ -146,7 +146,7 @@ fn look(
     }
     let mut view = View {
         tiers: n,
-        right: ranked(&known, unit(plan.rank_gap)),
+        right: ranked(known.get(..n).unwrap_or_default(), unit(plan.rank_gap)),
         labels,
         cost,
         completion: [0.0; MAX_TIERS],
