@@ -6,7 +6,7 @@
 
 use super::draw::{fraction, mix};
 use super::estimate::Outlook;
-use super::math::{count, larger, number, within};
+use super::math::{count, larger, within};
 use super::plan::Plan;
 use super::{JobSpec, Moment};
 use crate::reading::Priority;
@@ -21,7 +21,7 @@ pub(super) fn refuse(plan: &Plan, job: &JobSpec, moment: &Moment, outlook: &Outl
     if !hopeless && fraction(moment.draws.admit) >= shed {
         return None;
     }
-    let over = larger(outlook.work_us - plan.target_us, 0.0) / number(plan.workers.max(1));
+    let over = larger(outlook.work_us - plan.target_us, 0.0) / larger(plan.workers, 0.1);
     let jitter = fraction(mix(moment.draws.admit)) * plan.period_us;
     Some(count(within((over + jitter) / 1_000.0, 1.0, LONGEST_MS)))
 }

@@ -60,7 +60,8 @@ pub struct Batches {
     /// The runs, in order. A run may come too late for jobs that nothing could have served in time beside the others:
     /// whoever runs it judges deadlines again at its start.
     pub runs: Vec<Batch>,
-    /// Positions of the jobs that cannot be done in time even if they ran alone at once.
+    /// Positions of the jobs that cannot be done in time even if they ran alone at once; where more wait behind than a
+    /// run holds, also of those that a full run of the cheapest tier would make late.
     pub expired: Vec<u32>,
     places: Vec<Place>,
 }
@@ -133,7 +134,7 @@ pub fn bind_with(claimed: &[Claimed], tiers: &[TierModel], behind: &Behind, tuni
         out.jobs.extend((0_u32..).zip(claimed).map(|(job, _)| job));
         return;
     }
-    place(claimed, tiers, out);
+    place(claimed, tiers, (behind, tuning), out);
     let hull = hull(tiers);
     let limit = tuning.fill * behind.limit_us(tiers, hull.pair(0.0).0, tuning.sigmas);
     lift(&mut out.places, tiers, &hull, behind, (limit, tuning));
@@ -147,15 +148,20 @@ fn hull(tiers: &[TierModel]) -> Hull {
         *known = tier.accuracy;
         *cost = tier.profile.server_us();
     }
-    Hull::of(&cost, &ranked(&known, RANK_GAP), tiers.len())
+    Hull::of(&cost, &ranked(known.get(..tiers.len()).unwrap_or_default(), RANK_GAP), tiers.len())
 }
 
 /// Sorts what can be done by slack, each job on the cheapest tier it may run on.
-fn place(claimed: &[Claimed], tiers: &[TierModel], out: &mut Batches) {
+fn place(claimed: &[Claimed], tiers: &[TierModel], (behind, tuning): (&Behind, &BindTuning), out: &mut Batches) {
     let alone = |tier: u8| tiers.get(usize::from(tier)).map_or(f32::INFINITY, |tier| tier.profile.batch_us(1));
     let (cheapest, least) = (0_u8..)
         .zip(tiers)
         .fold((0, f32::INFINITY), |best, (tier, _)| if alone(tier) < best.1 { (tier, alone(tier)) } else { best });
+    // Where more wait than one run holds, time spent on small runs for the last moment of a few makes many late.
+    let cheap = tiers.get(usize::from(cheapest)).copied().unwrap_or_default().profile;
+    let waiting = u32::try_from(claimed.len()).unwrap_or(u32::MAX).saturating_add(behind.count);
+    let crowded = behind.count > 0 && waiting > cheap.cap();
+    let least = if crowded { cheap.batch_us(cheap.cap()) + tuning.sigmas * cheap.sd() } else { least };
     for (job, claim) in (0_u32..).zip(claimed) {
         let slack_us = if claim.slack_us.is_nan() { 0.0 } else { claim.slack_us };
         let exists = |tier: &u8| usize::from(*tier) < tiers.len();

@@ -146,7 +146,7 @@ fn look(
     }
     let mut view = View {
         tiers: n,
-        right: ranked(&known, unit(plan.rank_gap)),
+        right: ranked(known.get(..n).unwrap_or_default(), unit(plan.rank_gap)),
         labels,
         cost,
         completion: [0.0; MAX_TIERS],
@@ -239,7 +239,7 @@ fn share(plan: &Plan, view: &View, outlook: &Outlook, age_ms: u64, (lower, upper
         return unit(faded);
     }
     let (cheap, dear) = (at(&view.cost, lower), at(&view.cost, upper));
-    let budget = HEADROOM * super::math::number(plan.workers.max(1)) / larger(outlook.rate, 1e-9);
+    let budget = HEADROOM * larger(plan.workers, 0.1) / larger(outlook.rate, 1e-9);
     smaller(unit(faded), unit((budget - cheap) / larger(dear - cheap, 1e-3)))
 }
 

@@ -17,22 +17,22 @@ pub(super) fn check(places: &[Place], tiers: &[TierModel], sigmas: f32) -> (bool
         *start = total;
         total += tier.profile.batch_us(jobs);
     }
-    let mut seen = [0_u32; MAX_TIERS];
+    // Jobs of each tier that are placed, and how many places its run still has: counted down, as to divide is slow here.
+    let mut placed = [(0_u32, 0_u32); MAX_TIERS];
     let mut in_time = true;
     for place in places {
         let at = usize::from(place.tier);
-        let (Some(seen), Some(jobs), Some(start), Some(tier)) =
-            (seen.get_mut(at), jobs.get(at), starts.get(at), tiers.get(at))
-        else {
-            continue;
-        };
+        let (Some((seen, room)), Some(tier)) = (placed.get_mut(at), tiers.get(at)) else { continue };
         // Sorted by slack: the first of a run is its most urgent.
-        let cap = tier.profile.cap();
-        if seen.is_multiple_of(cap) {
-            let done = start + tier.profile.batch_us((*seen + cap).min(*jobs)) + sigmas * tier.profile.sd();
+        if *room == 0 {
+            *room = tier.profile.cap();
+            let jobs = jobs.get(at).copied().unwrap_or(0);
+            let start = starts.get(at).copied().unwrap_or(0.0);
+            let done = start + tier.profile.batch_us((*seen + *room).min(jobs)) + sigmas * tier.profile.sd();
             in_time &= done <= place.slack_us;
         }
         *seen += 1;
+        *room -= 1;
     }
     (in_time, total)
 }
