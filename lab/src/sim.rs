@@ -19,12 +19,12 @@ mod runner;
 mod score;
 mod stats;
 mod study;
+#[cfg(test)]
+mod tests;
 mod tune;
 mod watch;
 mod workers;
 mod workload;
 mod world;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use compare::{CompareArgs, compare};

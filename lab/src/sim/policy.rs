@@ -7,7 +7,6 @@ pub(crate) mod batching;
 pub(crate) mod catalog;
 pub(crate) mod fixed;
 pub(crate) mod gears;
-pub(crate) mod late;
 pub(crate) mod slack;
 pub(crate) mod threshold;
 

@@ -173,6 +173,14 @@ impl Score {
         bin.map_or(f64::NAN, |bin| (bin + 1) as f64 * BIN_US as f64 / 1_000.0)
     }
 
+    /// Mean time of all answers, in milliseconds.
+    #[cfg(test)]
+    pub(crate) fn mean_answer_ms(&self) -> f64 {
+        let middle = |bin: usize| (bin as f64 + 0.5) * BIN_US as f64 / 1_000.0;
+        let sum: f64 = self.times.iter().enumerate().map(|(bin, count)| f64::from(*count) * middle(bin)).sum();
+        sum / self.times.iter().map(|count| f64::from(*count)).sum::<f64>()
+    }
+
     /// Best minus worst mean accuracy of what was answered in time, over windows of 10 s.
     pub(crate) fn accuracy_drop(&self, best: f64) -> f64 {
         let means = self.windows.iter().filter(|sums| sums.on_time > 0);

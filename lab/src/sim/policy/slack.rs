@@ -110,7 +110,8 @@ impl SlackSplit {
     /// What waits behind the claimed jobs.
     fn behind(&mut self, bench: &Bench<'_>) -> Behind {
         let count = bench.queue.len(bench.only);
-        let deadline_us = bench.world.shortest_deadline_us().saturating_sub(bench.world.net_in_us + bench.world.net_out_us);
+        let deadline_us =
+            bench.world.shortest_deadline_us().saturating_sub(bench.world.net_in_us + bench.world.net_out_us);
         let mut behind = Behind {
             count: count as u32,
             rate: self.rate as f32,
@@ -146,8 +147,12 @@ fn priority(class: &Class) -> Priority {
 
 /// The deadline below which that share of recent arrivals has theirs, in microseconds.
 fn deadline_at(seen: &Seen, world: &World, share: f64) -> f32 {
-    let mut classes: Vec<(u64, f64)> =
-        world.classes.iter().zip(seen.arrived_classes).map(|(class, jobs)| (class.deadline_us, f64::from(jobs))).collect();
+    let mut classes: Vec<(u64, f64)> = world
+        .classes
+        .iter()
+        .zip(seen.arrived_classes)
+        .map(|(class, jobs)| (class.deadline_us, f64::from(jobs)))
+        .collect();
     classes.sort_by_key(|(deadline, _)| *deadline);
     let total: f64 = classes.iter().map(|(_, jobs)| jobs).sum();
     let mut sum = 0.0;
@@ -187,8 +192,10 @@ impl Policy for SlackSplit {
         for (class, jobs) in world.classes.iter().zip(seen.arrived_classes) {
             by_class[priority(class) as usize] += jobs as f32 / arrived.max(1) as f32;
         }
+        // What an old plan brought about says nothing of the last one.
+        let prompt = 4 * world.delivery.age_us <= world.delivery.period_us;
         let realised = match &previous {
-            Some(before) if before.lower != before.upper => {
+            Some(before) if prompt && before.lower != before.upper => {
                 let (low, high) = (seen.arrived[before.lower.min(dearest)], seen.arrived[before.upper.min(dearest)]);
                 (low + high > 20).then(|| high as f32 / (low + high) as f32)
             }
@@ -244,11 +251,8 @@ impl Policy for SlackSplit {
             sent: picture.sent.iter().sum(),
             draws,
         };
-        let spec = JobSpec {
-            deadline_ms: Some(class.deadline_us / 1_000),
-            class: priority(class),
-            ..JobSpec::default()
-        };
+        let spec =
+            JobSpec { deadline_ms: Some(class.deadline_us / 1_000), class: priority(class), ..JobSpec::default() };
         let decision = route(&self.kind, &self.loads[seen.seq as usize % KEPT], &spec, &moment);
         Choice {
             tier: decision.tier.min(self.models.len() - 1),
@@ -298,6 +302,10 @@ impl Policy for SlackSplit {
         }
         bind::bind_with(&self.asked, &self.paced, &behind, &self.binding, &mut self.bound);
         out.expired.extend(self.bound.expired.iter().map(|place| *place as u16));
+        if !out.expired.is_empty() && bench.queue.len(bench.only) > 0 {
+            // Claim again first: a run with room left would be waste while others wait.
+            return;
+        }
         for run in &self.bound.runs {
             let jobs = self.bound.jobs_of(run);
             out.runs.push((run.tier, jobs.len() as u16));
