@@ -5,13 +5,12 @@
 
 use super::Policy;
 use super::decision::Mode;
-use super::estimate::{Outlook, on_time};
 use super::hull::Hull;
 use super::math::{larger, logit, number, smaller, unit, within};
 use super::profile::{MAX_TIERS, TierModel, ranked};
 use super::steady::{self, Steering};
 
-/// The share of the workers' time that is planned with.
+/// The share of the workers' time that a keeper reckons with in a surge.
 pub const HEADROOM: f32 = 0.9;
 
 /// What is published of a plan. Times are in microseconds of the plan's maker, work in microseconds of one worker.
@@ -49,8 +48,8 @@ pub struct Plan {
     pub x_inf: f32,
     /// Correction of the share, in logits: what the shares that came out were short of.
     pub bias: f32,
-    /// The mean utility gap between both tiers.
-    pub gap_mean: f32,
+    /// The deadline of the usual job, against whose utility gap the gap of a job is held; 0 where jobs have none.
+    pub usual_us: f32,
     /// How sharply the gap of a job tells against the mean: the temperature of the tilt.
     pub tau0: f32,
     /// The price of a worker's time, in right answers a second.
@@ -93,7 +92,7 @@ impl Default for Plan {
             x0: 0.25,
             x_inf: 0.25,
             bias: 0.0,
-            gap_mean: 0.0,
+            usual_us: 0.0,
             tau0: 0.05,
             price: 0.0,
             relax_us: 250_000.0,
@@ -166,8 +165,8 @@ pub struct Observations<'a> {
     pub classes: [f32; 3],
     /// The share of the dearer tier that the previous plan brought about.
     pub realised: Option<f32>,
-    /// Mean and standard deviation of the utility gaps that keepers saw.
-    pub gap: Option<(f32, f32)>,
+    /// Standard deviation of the utility gaps of jobs.
+    pub gap_spread: Option<f32>,
     /// How often the cheapest and the dearest tier disagree, 0..=1: accuracies cannot differ by more.
     pub disagreement: Option<f32>,
     /// A drift detector has raised an alarm lately.
@@ -202,7 +201,7 @@ impl Default for Observations<'_> {
             kappa: 1.0,
             classes: [0.0, 1.0, 0.0],
             realised: None,
-            gap: None,
+            gap_spread: None,
             disagreement: None,
             alarm: false,
             policy: None,
@@ -226,9 +225,9 @@ pub struct Tuning {
     pub absorb: f32,
     /// The fastest rise of the share, a second.
     pub rise: f32,
-    /// Rises smaller than this are not published, nor falls smaller than it and than a tenth of the share.
+    /// Changes smaller than this are not published, nor those within two standard deviations of the arrivals' noise.
     pub dead_band: f32,
-    /// The time over which the arrival rate is smoothed: how noisy it is.
+    /// The time over which the arrival rate is smoothed.
     pub memory_us: f32,
     /// The deadline of jobs that name none, for the backlog that is aimed at.
     pub patience_us: f32,
@@ -248,11 +247,11 @@ impl Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            z: 2.0,
-            headroom: HEADROOM,
+            z: 0.5,
+            headroom: 1.0,
             fill: 0.5,
             gain: 0.25,
-            absorb: 0.9,
+            absorb: 1.0,
             rise: 0.10,
             dead_band: 0.03,
             memory_us: 1e6,
@@ -264,13 +263,19 @@ impl Default for Tuning {
     }
 }
 
+/// No fall larger than this is taken for noise.
+const MOST_NOISE: f32 = 0.15;
+
 /// Plans the split of one task until the next plan.
 #[must_use]
 pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
     let table = Table::of(seen);
     let workers = larger(number(seen.workers.max(1)) * within(seen.pace, 0.0, 10.0), 0.1);
-    // A rise counts at once, a fall when the smoothed rate shows it.
-    let rate = larger(within(seen.rate, 0.0, 1e9), within(seen.last_rate.unwrap_or(0.0), 0.0, 1e9));
+    // A rise counts at once and goes on until the plan arrives; a fall counts when the smoothed rate shows it.
+    let smooth = within(seen.rate, 0.0, 1e9);
+    let rise = larger(within(seen.last_rate.unwrap_or(0.0), 0.0, 1e9) - smooth, 0.0);
+    let ahead = smaller(within(seen.delivery_us, 0.0, 1e9) / larger(tuning.memory_us, 1.0), 2.0);
+    let rate = smooth + rise * (1.0 + ahead);
     let idc = within(seen.idc, 0.0, 1e4);
     let deadline = within(seen.deadline_us.unwrap_or(tuning.patience_us), 0.0, 1e12);
 
@@ -295,8 +300,9 @@ pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
     let cheapest = table.cost(table.hull.pair(0.0).0);
     let saturated = rate * cheapest > tuning.headroom * workers * 1e6;
 
-    let pressed = work_us / workers > seen.period_us;
-    let rested = seen.head_age_us < 0.25 * deadline && !pressed;
+    // Recovery waits until the backlog is gone; a fall that chance could have made waits until there is one.
+    let rested = seen.head_age_us < 0.25 * deadline && work_us / workers < seen.period_us;
+    let pressed = work_us > target_us;
     let level = if saturated { 0.0 } else { held(seen, tuning, &table.hull, wanted, (budget_inf, pressed, rested)) };
     let (lower, upper, x0) = table.hull.pair(level);
     let pair_cost = |share: f32| table.cost(lower) + share * (table.cost(upper) - table.cost(lower));
@@ -325,8 +331,8 @@ pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
         x0,
         x_inf: if lower == upper { 0.0 } else { x_inf },
         bias: 0.0,
-        gap_mean: 0.0,
-        tau0: within(seen.gap.map_or(0.05, |(_, spread)| spread), 0.02, 1.0),
+        usual_us: within(seen.median_deadline_us.or(seen.deadline_us).unwrap_or(0.0), 0.0, 1e12),
+        tau0: within(seen.gap_spread.unwrap_or(0.05), 0.02, 1.0),
         price: 0.0,
         relax_us: within(pair_cost(x0) / (workers * open * open), period_us, 20.0 * period_us),
         epsilon: 0.0,
@@ -341,7 +347,6 @@ pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
     plan.price = price(seen, gain, work_us / larger(target_us, 1.0));
     plan.bias = bias(seen, &plan);
     plan.epsilon = if saturated { 0.0 } else { exploration(seen, tuning, &table, &plan) };
-    plan.gap_mean = seen.gap.map_or_else(|| table.gap_at(&plan, seen), |(mean, _)| within(mean, -10.0, 10.0));
     plan
 }
 
@@ -355,7 +360,7 @@ fn held(
 ) -> f32 {
     let Some(before) = seen.previous else { return wanted };
     // Noise of the measured rate, as a level: the dead band must be wider than what chance alone moves.
-    let counted = larger(seen.rate * tuning.memory_us / 1e6, 1.0);
+    let counted = larger(within(seen.rate, 0.0, 1e9) * seen.period_us / 1e6, 1.0);
     let relative = smaller((within(seen.idc, 0.0, 1e4) / counted).sqrt(), 1.0);
     let noise = hull.level(budget_inf * (1.0 + relative)) - hull.level(budget_inf);
     let rise = if rested { tuning.rise * within(seen.elapsed_us, 0.0, 1e7) / 1e6 } else { 0.0 };
@@ -364,7 +369,7 @@ fn held(
         Steering {
             before: hull.level_of(before.lower, before.upper, before.x0),
             top: hull.top(),
-            dead_band: within(2.0 * noise, tuning.dead_band, 0.15),
+            dead_band: within(2.0 * noise, tuning.dead_band, MOST_NOISE),
             rise,
             pressed,
         },
@@ -379,14 +384,15 @@ fn price(seen: &Observations<'_>, gain: f32, fullness: f32) -> f32 {
     within(before + 0.1 * gain * within(fullness - 1.0, -1.0, 1.0), 0.0, 0.9 * gain)
 }
 
-/// A quarter of the error of the share a period, where the split was free to choose.
+/// A quarter of the error of the share a period, less the later plans arrive, where the split was free to choose.
 fn bias(seen: &Observations<'_>, plan: &Plan) -> f32 {
     let (Some(before), Some(realised)) = (seen.previous, seen.realised) else { return 0.0 };
     let free = |share: f32| (0.02..=0.98).contains(&share);
     if before.lower != plan.lower || before.upper != plan.upper || !free(before.x0) || !free(plan.x0) {
         return 0.0;
     }
-    within(before.bias + 0.25 * (logit(before.x0) - logit(unit(realised))), -3.0, 3.0)
+    let late = within(seen.delivery_us, 0.0, 1e9) / plan.period_us;
+    within(before.bias + 0.25 / (1.0 + 2.0 * late) * (logit(before.x0) - logit(unit(realised))), -3.0, 3.0)
 }
 
 /// The forced share: only what the split itself does not send to the tier of which least is known.
@@ -488,18 +494,5 @@ impl Table {
     fn least_labelled(&self) -> usize {
         let labels = self.labels.iter().take(self.n).enumerate();
         labels.reduce(|least, tier| if *tier.1 < *least.1 { tier } else { least }).map_or(0, |(tier, _)| tier)
-    }
-
-    /// The utility gap of a job with the median deadline that arrives now.
-    fn gap_at(&self, plan: &Plan, seen: &Observations<'_>) -> f32 {
-        let deadline = seen.median_deadline_us.or(seen.deadline_us);
-        let (dear, cheap) = (self.cost(plan.upper), self.cost(plan.lower));
-        let outlook = Outlook::of(plan, cheap + plan.x0 * (dear - cheap), 0, 0);
-        let utility = |tier: usize| {
-            let Some(tier_seen) = seen.tiers.get(tier) else { return 0.0 };
-            let done = outlook.completion(plan, &tier_seen.model.profile, tier_seen.waiting);
-            self.right(tier) * on_time(done, deadline, plan.kappa)
-        };
-        utility(plan.upper) - utility(plan.lower) - plan.price * (dear - cheap) / 1e6
     }
 }
