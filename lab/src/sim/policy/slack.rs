@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use shared::accuracy::{self, Belief};
 use shared::policy::bind::BindTuning;
 use shared::policy::{
     Batches as Bound, Behind, Claimed as Asked, Draws, JobSpec, Moment, Observations, Plan, Policy as Kind, Profile,
@@ -67,6 +68,9 @@ pub(crate) struct SlackSplit {
     /// The models at the pace of the worker that asks.
     paced: Vec<TierModel>,
     loads: Vec<TaskLoad>,
+    beliefs: Vec<Belief>,
+    /// Until then tiers are explored more, in milliseconds.
+    alarm_until_ms: u64,
     plan: Option<Plan>,
     rate: f64,
     dispersion: f64,
@@ -103,6 +107,8 @@ impl SlackSplit {
             paced: models.clone(),
             models,
             loads: vec![TaskLoad::default(); KEPT],
+            beliefs: vec![Belief::default(); world.tiers.len()],
+            alarm_until_ms: 0,
             plan: None,
             rate: 0.0,
             dispersion: 1.0,
@@ -111,6 +117,17 @@ impl SlackSplit {
             asked: Vec::with_capacity(64),
             bound: Bound::with_capacity(64),
             samples: Vec::with_capacity(2 * SAMPLES),
+        }
+    }
+
+    /// Takes over what labels have taught; without labels the manifest stands.
+    fn believe(&mut self, now_us: u64, world: &World) {
+        let settings = accuracy::Settings::default();
+        for ((model, belief), tier) in self.models.iter_mut().zip(&self.beliefs).zip(&world.tiers) {
+            let prior = accuracy::Prior::new(Some(tier.accuracy), settings.prior_weight);
+            let posterior = belief.posterior(&prior, &settings, now_us / 1_000);
+            model.accuracy = Some(posterior.mean() as f32);
+            model.n_eff = posterior.n_eff as f32;
         }
     }
 
@@ -189,6 +206,9 @@ impl Policy for SlackSplit {
             }
             self.peaks.push_back((f64::from(arrived) * 1e6 / elapsed) as f32);
         }
+        if world.labels.is_some() {
+            self.believe(seen.at_us, world);
+        }
         let tiers: Vec<shared::policy::plan::TierSeen> = self
             .models
             .iter()
@@ -234,6 +254,7 @@ impl Policy for SlackSplit {
             net_us: (world.net_in_us + world.net_out_us) as f32,
             classes: by_class,
             realised,
+            alarm: seen.at_us / 1_000 < self.alarm_until_ms,
             previous: previous.as_ref(),
             ..Observations::default()
         };
@@ -334,7 +355,18 @@ impl Policy for SlackSplit {
         }
     }
 
-    fn label(&mut self, _label: Label) {}
+    fn label(&mut self, label: Label) {
+        if self.ablation == Ablation::StaticAccuracy {
+            return;
+        }
+        let Some(belief) = self.beliefs.get_mut(label.tier) else { return };
+        let told =
+            accuracy::Label { job_ms: label.job_us / 1_000, correct: label.correct, propensity: label.propensity };
+        let drift = belief.learn(&told, &accuracy::Settings::default(), label.now_us / 1_000);
+        if drift.alarm || drift.cut {
+            self.alarm_until_ms = label.now_us / 1_000 + accuracy::ALARM_MS;
+        }
+    }
 
     fn split(&self) -> Option<f64> {
         self.plan.as_ref().map(|plan| if plan.lower == plan.upper { 0.0 } else { f64::from(plan.x0) })
