@@ -43,7 +43,7 @@ impl DeadLetters for RedisQueue {
 
     async fn requeue(&self, task: &str, job_ids: &[String]) -> Result<Vec<bool>, QueueError> {
         let add = |command: &mut redis::Cmd| {
-            command.arg(job_ids);
+            command.arg(self.0.config.tenant_max_lines).arg(job_ids);
         };
         let answers: Vec<u8> = self.invoke(&lua::REQUEUE, task, add).await?;
         Ok(answers.into_iter().map(|answer| answer == 1).collect())

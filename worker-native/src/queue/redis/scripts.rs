@@ -36,6 +36,8 @@ scripts! {
     RETRY = "retry.lua";
     /// [`super::super::JobQueue::release`].
     RELEASE = "release.lua";
+    /// [`super::super::JobQueue::release_unknown`].
+    RELEASE_UNKNOWN = "release_unknown.lua";
     /// [`super::super::JobQueue::cancel`].
     CANCEL = "cancel.lua";
     /// [`super::super::JobQueue::tend`].
