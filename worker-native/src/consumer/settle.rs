@@ -64,7 +64,9 @@ impl Consumer {
         let attempts = job.attempt.saturating_sub(u32::from(unstarted));
         let (outcome, answer, error) = match ending {
             Ok(answer) => (Outcome::Done, Some(answer), None),
-            Err(Failure::Expired { .. }) => (Outcome::Expired, None, Some("the deadline passed before it ended".to_owned())),
+            Err(Failure::Expired { .. }) => {
+                (Outcome::Expired, None, Some("the deadline passed before it ended".to_owned()))
+            }
             Err(Failure::Failed(text)) => {
                 failed(&text);
                 (Outcome::Failed, None, Some(text))

@@ -22,7 +22,6 @@ use super::idempotency::{self, Repeatable};
 use super::predict::Wanted;
 use super::rim::{Applied, RequestId};
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::engine::index::Index;
 use crate::queue::{Bound, Enqueued, Entry, Full, NewJob, Once, Priority, Stored};
 use crate::routing::{Advice, DecisionRecord, choose};

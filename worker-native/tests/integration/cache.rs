@@ -24,7 +24,8 @@ impl Process {
     async fn start(redis: &Redis, backend: CacheBackend, change: impl FnOnce(&mut CacheConfig)) -> Self {
         // Test machines may stand still for longer than production's 50 ms; a broken connection fails at once anyway.
         let redis_timeout = Duration::from_secs(5);
-        let mut config = CacheConfig { backend, redis_url: redis.url().into(), redis_timeout, ..CacheConfig::default() };
+        let mut config =
+            CacheConfig { backend, redis_url: redis.url().into(), redis_timeout, ..CacheConfig::default() };
         change(&mut config);
         let clock = Arc::new(AtomicU64::new(0));
         let tasks = TaskTracker::new();

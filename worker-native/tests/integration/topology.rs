@@ -66,7 +66,8 @@ async fn every_master_of_a_cluster_that_holds_a_task_is_asked_whether_it_takes_j
     let cluster = RedisCluster::start().await;
     let native = Native::start(&cluster.url(), &[("ROLE", "api")]).await;
     let (_, load) = get(&native.url("/v1/snapshot")).await;
-    let tasks: Vec<&str> = load["tasks"].as_array().unwrap().iter().map(|task| task["task"].as_str().unwrap()).collect();
+    let tasks: Vec<&str> =
+        load["tasks"].as_array().unwrap().iter().map(|task| task["task"].as_str().unwrap()).collect();
     assert!(tasks.len() > 1, "{load}");
     for task in tasks {
         for (limit, status) in [("1", 503), ("0", 200)] {

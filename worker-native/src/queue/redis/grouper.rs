@@ -167,7 +167,8 @@ mod tests {
     #[test]
     fn a_group_is_bounded_by_number_and_by_size_but_for_one_call() {
         let grouper: Grouper<usize, ()> = Grouper::default();
-        let calls = [vec![1; 300], vec![1; 300], vec![MOST_BYTES * 2], vec![MOST_BYTES / 2], vec![MOST_BYTES / 2], vec![1]];
+        let calls =
+            [vec![1; 300], vec![1; 300], vec![MOST_BYTES * 2], vec![MOST_BYTES / 2], vec![MOST_BYTES / 2], vec![1]];
         let _joined: Vec<_> = calls.into_iter().map(|items| grouper.join("t", items)).collect();
         let groups = std::iter::from_fn(|| grouper.next("t"));
         let sizes: Vec<usize> = groups.map(|group| group.len()).collect();

@@ -205,16 +205,18 @@ impl JobQueue for RedisQueue {
         } else {
             vec![format!("{}:ready", self.0.config.prefix)]
         };
-        let asked = keys.iter().map(|key| async move {
-            let mut command = redis::cmd("SET");
-            command.arg(key).arg("1").arg("PX").arg(60_000);
-            self.run::<Value>(&command).await.map(drop)
-        });
+        let asked = keys.into_iter().map(|key| self.check_key(key));
         futures_util::future::try_join_all(asked).await.map(drop)
     }
 }
 
 impl RedisQueue {
+    async fn check_key(&self, key: String) -> Result<(), QueueError> {
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg("1").arg("PX").arg(60_000);
+        self.run::<Value>(&command).await.map(drop)
+    }
+
     fn next_claim(&self) -> u64 {
         self.0.claims.fetch_add(1, Ordering::Relaxed) + 1
     }

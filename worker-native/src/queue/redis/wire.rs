@@ -101,7 +101,14 @@ impl<'a> HandIns<'a> {
                 answer: once.as_ref().map(|once| once.answer.body.as_str()),
             })?,
         };
-        Ok(HandIn { kind: kind + 1, id: &entry.job_id, meta, left: left.map(|left| left.saturating_sub(waited)), body, more })
+        Ok(HandIn {
+            kind: kind + 1,
+            id: &entry.job_id,
+            meta,
+            left: left.map(|left| left.saturating_sub(waited)),
+            body,
+            more,
+        })
     }
 
     pub(super) fn add(&self, command: &mut Cmd) {

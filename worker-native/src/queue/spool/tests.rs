@@ -213,6 +213,7 @@ async fn a_spool_is_for_one_process() {
     assert!(matches!(bench.spool.append(TASK, &[job(None)]).await, Err(QueueError::Closed)));
     // A queue's file is no spool.
     drop(bench.queue(&[]));
-    let error = Spool::open(&bench.folder.path().join("queue.sqlite"), 1, FileSync::Full, LIMIT).unwrap_err().to_string();
+    let error =
+        Spool::open(&bench.folder.path().join("queue.sqlite"), 1, FileSync::Full, LIMIT).unwrap_err().to_string();
     assert!(error.contains("another program"), "{error}");
 }

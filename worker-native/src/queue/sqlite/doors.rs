@@ -1,6 +1,7 @@
 //! The contract's traits on the file: each request is made ready here, done on a thread of the queue, and read here.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -108,7 +109,8 @@ impl JobQueue for SqliteQueue {
         held: &[Ticket],
         within: Duration,
     ) -> Result<u64, QueueError> {
-        let (consumer, known) = (consumer.to_owned(), held.iter().filter_map(place).collect());
+        let known: HashSet<i64> = held.iter().filter_map(place).collect();
+        let consumer = consumer.to_owned();
         // Claims are done in the order in which they were handed in, or not at all: none comes later than this.
         self.write_known(task, 1, move |page| page.hand_back_unknown(&consumer, &known, within)).await
     }

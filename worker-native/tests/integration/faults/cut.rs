@@ -15,7 +15,8 @@ async fn worker_is_cut(number: &str, fault: &str, script: &'static Script, max_a
     let rig = Rig::start().await;
     let api = rig.service("api", &[PATIENT]).await;
     let proxy = CuttingProxy::start(rig.redis.port, script.hash(), 3).await;
-    let _worker = serve(&proxy.url(), &rig.models, "worker", &[("CLAIM_BATCH", "8"), ("MAX_ATTEMPTS", max_attempts)]).await;
+    let _worker =
+        serve(&proxy.url(), &rig.models, "worker", &[("CLAIM_BATCH", "8"), ("MAX_ATTEMPTS", max_attempts)]).await;
     let base = api.url("");
     rig.book
         .under_load(&base, async {

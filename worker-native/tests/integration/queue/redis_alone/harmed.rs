@@ -2,7 +2,9 @@
 
 use worker_native::queue::{Outcome, Retry, Tended};
 
-use super::super::rig::{LONG, LONG_LEASE, OnRedis, Rig, SHORT_LEASE, TASK, counted, depths, entry, ids, new, of_tenant};
+use super::super::rig::{
+    LONG, LONG_LEASE, OnRedis, Rig, SHORT_LEASE, TASK, counted, depths, entry, ids, new, of_tenant,
+};
 use super::{Admin, key};
 use crate::support::until;
 
