@@ -23,6 +23,8 @@ const TEND_EVERY: Duration = Duration::from_secs(4);
 /// Most jobs one script takes over or hands out: Redis serves nobody else meanwhile.
 const MOST: usize = 1_000;
 
+/// How far the clocks that Redis uses within one script may be apart, in milliseconds.
+const SLACK_MS: u64 = 5;
 /// How long a claim that got no answer may still come to its script: longer than any server is paused.
 const LATEST: Duration = Duration::from_secs(3_600);
 /// How long it is remembered that the loss of some data was counted: until every process has seen what came after.
@@ -152,10 +154,15 @@ impl JobQueue for RedisQueue {
         held: &[Ticket],
         within: Duration,
     ) -> Result<u64, QueueError> {
+        let called = Instant::now();
         let add = |command: &mut redis::Cmd| {
-            command.arg(consumer).arg(self.0.claims.load(Ordering::Relaxed));
-            // What is less than a millisecond is none in the answer.
-            command.arg(to_millis(within).saturating_add(1)).arg(to_millis(LATEST));
+            command.arg(consumer).arg(self.0.claims.load(Ordering::Relaxed)).arg(to_millis(LATEST));
+        };
+        let now: u64 = self.invoke(&lua::FENCE, task, add).await?;
+        // By Redis's clock, and rather a little too early: what Redis takes to answer must hide no job.
+        let since = now.saturating_sub(to_millis(within + called.elapsed())).saturating_sub(SLACK_MS);
+        let add = |command: &mut redis::Cmd| {
+            command.arg(consumer).arg(since);
             for ticket in held {
                 command.arg(&ticket.flow).arg(&ticket.place);
             }

@@ -36,7 +36,9 @@ scripts! {
     RETRY = "retry.lua";
     /// [`super::super::JobQueue::release`].
     RELEASE = "release.lua";
-    /// [`super::super::JobQueue::release_unknown`].
+    /// The first step of [`super::super::JobQueue::release_unknown`].
+    FENCE = "fence.lua";
+    /// Its second.
     RELEASE_UNKNOWN = "release_unknown.lua";
     /// [`super::super::JobQueue::cancel`].
     CANCEL = "cancel.lua";

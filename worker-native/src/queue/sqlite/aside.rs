@@ -42,15 +42,14 @@ impl Page<'_> {
         }
     }
 
-    /// Hands back what the consumer was given no longer than `within` ago, but for what it knows of.
+    /// Hands back what the consumer was given since a moment, but for what it knows of.
     pub(super) fn hand_back_unknown(
         &mut self,
         consumer: &str,
         known: &HashSet<i64>,
-        within: Duration,
+        since: i64,
     ) -> rusqlite::Result<u64> {
-        let lease = stored(ms(self.config.lease));
-        let since = self.now.saturating_add(lease).saturating_sub(stored(ms(within)));
+        let since = since.saturating_add(stored(ms(self.config.lease)));
         let read = |row: &Row<'_>| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get::<_, String>(3)?))
         };

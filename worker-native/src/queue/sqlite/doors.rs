@@ -110,9 +110,9 @@ impl JobQueue for SqliteQueue {
         within: Duration,
     ) -> Result<u64, QueueError> {
         let known: HashSet<i64> = held.iter().filter_map(place).collect();
-        let consumer = consumer.to_owned();
+        let (consumer, since) = (consumer.to_owned(), stored(self.now().saturating_sub(ms(within))));
         // Claims are done in the order in which they were handed in, or not at all: none comes later than this.
-        self.write_known(task, 1, move |page| page.hand_back_unknown(&consumer, &known, within)).await
+        self.write_known(task, 1, move |page| page.hand_back_unknown(&consumer, &known, since)).await
     }
 
     async fn cancel(&self, task: &str, job_id: &str, result: &str) -> Result<Cancelled, QueueError> {

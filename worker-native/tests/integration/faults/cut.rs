@@ -26,8 +26,6 @@ async fn worker_is_cut(number: &str, fault: &str, script: &'static Script, max_a
         .await;
     let account = rig.book.close(&base, &nothing()).await;
     account.tell(number, fault, None, &format!("{} answers cut", proxy.cuts()));
-    for one in rig.book.export(&base).await.iter().filter(|one| one["outcome"] == "dead") { eprintln!("DEAD {one}"); }
-    for line in _worker.log_lines() { if line["message"] != "job settled" || line["outcome"] != "done" { eprintln!("LOG {line}"); } }
     account.assert_whole();
     assert_eq!(
         (account.refused, account.unanswered, account.unasked),

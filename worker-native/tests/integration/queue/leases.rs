@@ -171,7 +171,8 @@ pub(crate) async fn a_lost_takeover_keeps_the_starts_before_it<B: Backend>() {
 pub(crate) async fn what_was_let_go_of_before_is_left_to_its_lease<B: Backend>() {
     let rig = Rig::<B>::start(&[LONG_LEASE]).await;
     let (job, _) = rig.held_by("c1").await;
-    passed(Duration::from_millis(50), Instant::now()).await;
+    // Long beside what an answer takes on a busy machine: the bound is no sharper than that.
+    passed(Duration::from_millis(1_500), Instant::now()).await;
     assert_eq!(rig.release_unknown(TASK, "c1", &[], Duration::from_millis(10)).await.unwrap(), 0);
     assert_eq!(rig.state(&job.job_id).await.state, "running");
     assert_eq!(rig.release_unknown(TASK, "never seen", &[], LONG).await.unwrap(), 0);
