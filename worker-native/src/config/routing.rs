@@ -12,7 +12,7 @@ use super::{millis, to_u32};
 pub struct RoutingConfig {
     /// Policy where the edge gave no advice.
     pub policy: Policy,
-    /// How often load and accuracies are read from Redis.
+    /// How often load and accuracies are read from the queue's store.
     pub snapshot_interval: Duration,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn read(read: &mut Reader) -> RoutingConfig {
             "SNAPSHOT_INTERVAL_MS",
             250,
             10..=60_000,
-            "how often load and accuracies are read from Redis",
+            "how often load and accuracies are read from Redis, or from QUEUE_FILE",
         )),
     }
 }
