@@ -148,8 +148,11 @@ impl Chart {
             out.push_str(&format!("<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.8\"/>"));
             if line.points.len() <= 12 {
                 for (x, y) in line.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()) {
-                    let _ =
-                        write!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>", px(*x), py(*y));
+                    out.push_str(&format!(
+                        "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>",
+                        px(*x),
+                        py(*y)
+                    ));
                 }
             }
             names.push((before.map_or(TOP, |(_, y)| py(y)), i));
