@@ -133,7 +133,7 @@ pub struct Moment {
 
 /// Chooses the tier for one reading; `load` lists the task's tiers, cheapest first.
 ///
-/// A plan that names a policy overrules `policy`'s kind: what is set at run time holds at every keeper. A load without
+/// A plan that names a policy overrules `policy`: what is set at run time holds at every keeper. A load without
 /// tiers gives tier 0 with [`Reason::LoadUnknown`]; tiers behind the [`MAX_TIERS`]th are only taken where they are pinned
 /// or by the policies without a plan.
 #[must_use]
@@ -142,9 +142,9 @@ pub fn route(policy: &Policy, load: &TaskLoad, job: &JobSpec, moment: &Moment) -
     let Some(dearest) = load.tiers.len().checked_sub(1) else {
         return because((0, Reason::LoadUnknown));
     };
-    let kind = load.plan.as_ref().and_then(|plan| plan.policy).unwrap_or(policy.kind);
+    let policy = load.plan.as_ref().and_then(|plan| plan.policy.as_ref()).unwrap_or(policy);
     let pinned = job.pinned_tier.filter(|tier| *tier <= dearest);
-    match (kind, pinned, &load.plan) {
+    match (policy.kind, pinned, &load.plan) {
         (PolicyKind::SlackSplit, _, Some(plan)) => split::decide(plan, load, job, pinned, moment),
         (_, Some(tier), _) => because((tier, Reason::CallerPinned)),
         (PolicyKind::AlwaysFast, ..) => because((0, Reason::PolicyFixed)),

@@ -42,6 +42,7 @@ const MEAN: Tuning = Tuning {
     headroom: 0.9,
     fill: 0.5,
     gain: 0.25,
+    absorb: 0.9,
     rise: 0.1,
     dead_band: 0.03,
     memory_us: 1e6,
@@ -150,7 +151,8 @@ fn the_share_that_comes_out_is_the_share_that_was_planned() {
 #[test]
 fn a_policy_set_at_run_time_holds_at_every_keeper() {
     let tiers = tiers();
-    let set = Observations { policy: Some(PolicyKind::AlwaysAccurate), ..seen(&tiers) };
+    let set =
+        Observations { policy: Some(Policy { kind: PolicyKind::AlwaysAccurate, ..Policy::default() }), ..seen(&tiers) };
     let load = picture(plan(&set, &MEAN), 9_999);
     let fast = Policy { kind: PolicyKind::AlwaysFast, ..Policy::default() };
     assert_eq!(route(&fast, &load, &JobSpec::default(), &Moment::default()).tier, 1);

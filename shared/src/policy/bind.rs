@@ -10,7 +10,7 @@ mod protect;
 pub use protect::{Behind, QUANTILES};
 
 use super::hull::Hull;
-use super::math::{larger, number};
+use super::math::number;
 use super::profile::{MAX_TIERS, TierModel, ranked};
 use super::value_of;
 use crate::reading::Priority;
@@ -60,7 +60,8 @@ pub struct Batches {
     /// The runs, in order. A run may come too late for jobs that nothing could have served in time beside the others:
     /// whoever runs it judges deadlines again at its start.
     pub runs: Vec<Batch>,
-    /// Positions of the jobs that cannot be done in time even if they ran alone at once.
+    /// Positions of the jobs that cannot be done in time even if they ran alone at once; where more wait behind than a
+    /// run holds, also of those that a full run of the cheapest tier would make late.
     pub expired: Vec<u32>,
     places: Vec<Place>,
 }
@@ -104,16 +105,19 @@ pub struct BindTuning {
     pub waste: f32,
     /// The share of the time that protection leaves which may be used.
     pub fill: f32,
+    /// The share of a new job's time that a full run may take.
+    pub half: f32,
 }
 
 impl Default for BindTuning {
     fn default() -> Self {
-        Self { sigmas: 2.0, waste: 1.3, fill: 1.0 }
+        Self { sigmas: 3.0, waste: 1.03, fill: 1.0, half: 0.65 }
     }
 }
 
 /// Binds claimed jobs to tiers and batches, from what waits behind them; `out` is overwritten.
 ///
+/// Best with claims of at most one full run of the dear tier, by deadline: the worker then decides again after every run.
 /// Without tiers every job is left in `out.jobs` and no run is made.
 pub fn bind(claimed: &[Claimed], tiers: &[TierModel], behind: &Behind, out: &mut Batches) {
     bind_with(claimed, tiers, behind, &BindTuning::default(), out);
@@ -130,9 +134,9 @@ pub fn bind_with(claimed: &[Claimed], tiers: &[TierModel], behind: &Behind, tuni
         out.jobs.extend((0_u32..).zip(claimed).map(|(job, _)| job));
         return;
     }
-    place(claimed, tiers, out);
+    place(claimed, tiers, (behind, tuning), out);
     let hull = hull(tiers);
-    let limit = tuning.fill * behind.limit_us(tiers, hull.pair(0.0).0);
+    let limit = tuning.fill * behind.limit_us(tiers, hull.pair(0.0).0, tuning.sigmas);
     lift(&mut out.places, tiers, &hull, behind, (limit, tuning));
     pack::pack(tiers, tuning.sigmas, out);
 }
@@ -144,15 +148,20 @@ fn hull(tiers: &[TierModel]) -> Hull {
         *known = tier.accuracy;
         *cost = tier.profile.server_us();
     }
-    Hull::of(&cost, &ranked(&known, RANK_GAP), tiers.len())
+    Hull::of(&cost, &ranked(known.get(..tiers.len()).unwrap_or_default(), RANK_GAP), tiers.len())
 }
 
 /// Sorts what can be done by slack, each job on the cheapest tier it may run on.
-fn place(claimed: &[Claimed], tiers: &[TierModel], out: &mut Batches) {
+fn place(claimed: &[Claimed], tiers: &[TierModel], (behind, tuning): (&Behind, &BindTuning), out: &mut Batches) {
     let alone = |tier: u8| tiers.get(usize::from(tier)).map_or(f32::INFINITY, |tier| tier.profile.batch_us(1));
     let (cheapest, least) = (0_u8..)
         .zip(tiers)
         .fold((0, f32::INFINITY), |best, (tier, _)| if alone(tier) < best.1 { (tier, alone(tier)) } else { best });
+    // Where more wait than one run holds, time spent on small runs for the last moment of a few makes many late.
+    let cheap = tiers.get(usize::from(cheapest)).copied().unwrap_or_default().profile;
+    let waiting = u32::try_from(claimed.len()).unwrap_or(u32::MAX).saturating_add(behind.count);
+    let crowded = behind.count > 0 && waiting > cheap.cap();
+    let least = if crowded { cheap.batch_us(cheap.cap()) + tuning.sigmas * cheap.sd() } else { least };
     for (job, claim) in (0_u32..).zip(claimed) {
         let slack_us = if claim.slack_us.is_nan() { 0.0 } else { claim.slack_us };
         let exists = |tier: &u8| usize::from(*tier) < tiers.len();
@@ -182,7 +191,7 @@ fn lift(places: &mut [Place], tiers: &[TierModel], hull: &Hull, behind: &Behind,
         let (Ok(low), Ok(high)) = (u8::try_from(low), u8::try_from(high)) else { return };
         let free = places.iter().filter(|place| place.movable && place.tier == low).count();
         let lifted = most(places, tiers, (low, high), free, (limit, tuning));
-        let lifted = if behind.count > 0 { worth(lifted, free, tiers, (low, high), tuning) } else { lifted };
+        let lifted = if behind.count > 0 { worth(lifted, free, tiers, (low, high), (behind, tuning)) } else { lifted };
         raise(places, (low, high), lifted);
         swap_by_value(places, tiers, (low, high), tuning.sigmas);
         if lifted < free || free == 0 {
@@ -200,13 +209,14 @@ fn most(
     free: usize,
     (limit, tuning): (f32, &BindTuning),
 ) -> usize {
+    let noise = tuning.sigmas * tiers.get(usize::from(high)).map_or(0.0, |tier| tier.profile.sd());
     let (mut fits, mut over) = (0, free + 1);
     while fits + 1 < over {
         let middle = fits + (over - fits) / 2;
         raise(places, (low, high), middle);
         let (in_time, total_us) = pack::check(places, tiers, tuning.sigmas);
         lower(places, (low, high), middle);
-        if in_time && total_us <= limit {
+        if in_time && total_us + noise <= limit {
             fits = middle;
         } else {
             over = middle;
@@ -215,14 +225,26 @@ fn most(
     fits
 }
 
-/// None, where so few would go up that their run is mostly overhead while others wait.
-fn worth(lifted: usize, free: usize, tiers: &[TierModel], (low, high): (u8, u8), tuning: &BindTuning) -> usize {
+/// The most of `lifted` whose runs are full: while others wait, a run that is mostly overhead buys fewer right answers
+/// than the same time a little later, when as many wait as fill it.
+fn worth(
+    lifted: usize,
+    free: usize,
+    tiers: &[TierModel],
+    (low, high): (u8, u8),
+    (behind, tuning): (&Behind, &BindTuning),
+) -> usize {
     let model = |tier: u8| tiers.get(usize::from(tier)).copied().unwrap_or_default().profile;
-    let count = |jobs: usize| u32::try_from(jobs).unwrap_or(u32::MAX);
     let (low, high) = (model(low), model(high));
-    let after = low.batch_us(count(free - lifted)) + high.batch_us(count(lifted));
-    let extra = (after - low.batch_us(count(free))) / larger(number(count(lifted)), 1.0);
-    if extra > tuning.waste * (high.server_us() - low.server_us()) { 0 } else { lifted }
+    let count = |jobs: usize| u32::try_from(jobs).unwrap_or(u32::MAX);
+    let whole = behind.full_run(&low, &high, tuning.half);
+    let dear = tuning.waste * (high.batch_us(whole) - low.batch_us(whole)) / number(whole);
+    let full = |jobs: &usize| {
+        let after = low.batch_us(count(free - jobs)) + high.batch_us(count(*jobs));
+        after - low.batch_us(count(free)) <= dear * number(count(*jobs))
+    };
+    let cap = usize::try_from(high.cap()).unwrap_or(usize::MAX);
+    [lifted, lifted - lifted % cap].into_iter().find(full).unwrap_or(0)
 }
 
 /// Moves the `n` movable jobs with most slack from `low` to `high`.

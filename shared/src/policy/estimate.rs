@@ -33,7 +33,7 @@ impl Outlook {
     /// The outlook by a plan of that age, with a mean cost of a job in microseconds.
     pub(super) fn of(plan: &Plan, mean_us: f32, age_ms: u64, sent: u32) -> Self {
         let age = within(micros(age_ms), 0.0, 1e12);
-        let workers = number(plan.workers.max(1));
+        let workers = larger(plan.workers, 0.1);
         let keepers = number(plan.isolates.max(1));
         let planned = larger(plan.rate, 0.0) / 1e6;
 
@@ -59,7 +59,7 @@ impl Outlook {
 
     /// When a tier would be done, in microseconds, and the standard deviation of that.
     pub(super) fn completion(&self, plan: &Plan, profile: &Profile, depth: u32) -> (f32, f32) {
-        let workers = number(plan.workers.max(1));
+        let workers = larger(plan.workers, 0.1);
         let waiting = number(depth) * self.stretch;
         let beside = within((waiting / workers).ceil(), 0.0, number(profile.cap()));
         let batch = (1 + count(beside)).min(profile.cap());

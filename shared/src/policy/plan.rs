@@ -3,7 +3,7 @@
 //! Made by one writer every period from what it observes. A share and not a rule is published, so
 //! that any number of keepers with the same picture produce the planned mix instead of a herd.
 
-use super::PolicyKind;
+use super::Policy;
 use super::decision::Mode;
 use super::estimate::{Outlook, on_time};
 use super::hull::Hull;
@@ -18,11 +18,11 @@ pub const HEADROOM: f32 = 0.9;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Plan {
     /// The policy that holds for this task, where one was set at run time.
-    pub policy: Option<PolicyKind>,
+    pub policy: Option<Policy>,
     /// How much was known.
     pub mode: Mode,
-    /// Live workers; at least 1.
-    pub workers: u32,
+    /// Live workers, in workers of the profiles' pace; at least a tenth.
+    pub workers: f32,
     /// Keepers of snapshots seen lately; at least 1.
     pub isolates: u32,
     /// Work that waits or runs.
@@ -79,7 +79,7 @@ impl Default for Plan {
         Self {
             policy: None,
             mode: Mode::Unprofiled,
-            workers: 1,
+            workers: 1.0,
             isolates: 1,
             work_us: 0.0,
             target_us: 0.0,
@@ -128,10 +128,16 @@ pub struct Observations<'a> {
     pub tiers: &'a [TierSeen],
     /// Live workers that share the work.
     pub workers: u32,
+    /// How fast they are, as a multiple of the profiles' pace: below 1 where one is slow or shares its processor.
+    pub pace: f32,
     /// Keepers of snapshots seen lately.
     pub isolates: u32,
     /// Arrivals a second, smoothed.
     pub rate: f32,
+    /// Arrivals a second in the last period alone; a rise shows here first.
+    pub last_rate: Option<f32>,
+    /// The highest of such rates lately (a minute or so): what may come again before the next plan.
+    pub peak_rate: Option<f32>,
     /// Index of dispersion of the arrivals' counts.
     pub idc: f32,
     /// Time until the next plan.
@@ -167,7 +173,7 @@ pub struct Observations<'a> {
     /// A drift detector has raised an alarm lately.
     pub alarm: bool,
     /// The policy that was set for the task at run time.
-    pub policy: Option<PolicyKind>,
+    pub policy: Option<Policy>,
     /// The plan before this one.
     pub previous: Option<&'a Plan>,
 }
@@ -177,8 +183,11 @@ impl Default for Observations<'_> {
         Self {
             tiers: &[],
             workers: 1,
+            pace: 1.0,
             isolates: 1,
             rate: 0.0,
+            last_rate: None,
+            peak_rate: None,
             idc: 1.0,
             period_us: 250_000.0,
             delivery_us: 0.0,
@@ -213,9 +222,11 @@ pub struct Tuning {
     pub fill: f32,
     /// How much of the backlog's error one period corrects; below 1 is stable with a delay of one period.
     pub gain: f32,
+    /// The share of what workers and deadline can absorb that a peak may fill.
+    pub absorb: f32,
     /// The fastest rise of the share, a second.
     pub rise: f32,
-    /// Changes smaller than this are not published.
+    /// Rises smaller than this are not published, nor falls smaller than it and than a tenth of the share.
     pub dead_band: f32,
     /// The time over which the arrival rate is smoothed: how noisy it is.
     pub memory_us: f32,
@@ -237,10 +248,11 @@ impl Tuning {
 impl Default for Tuning {
     fn default() -> Self {
         Self {
-            z: 1.28,
+            z: 2.0,
             headroom: HEADROOM,
             fill: 0.5,
             gain: 0.25,
+            absorb: 0.9,
             rise: 0.10,
             dead_band: 0.03,
             memory_us: 1e6,
@@ -256,8 +268,9 @@ impl Default for Tuning {
 #[must_use]
 pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
     let table = Table::of(seen);
-    let workers = number(seen.workers.max(1));
-    let rate = within(seen.rate, 0.0, 1e9);
+    let workers = larger(number(seen.workers.max(1)) * within(seen.pace, 0.0, 10.0), 0.1);
+    // A rise counts at once, a fall when the smoothed rate shows it.
+    let rate = larger(within(seen.rate, 0.0, 1e9), within(seen.last_rate.unwrap_or(0.0), 0.0, 1e9));
     let idc = within(seen.idc, 0.0, 1e4);
     let deadline = within(seen.deadline_us.unwrap_or(tuning.patience_us), 0.0, 1e12);
 
@@ -272,7 +285,12 @@ pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
 
     let work_us = within(seen.work_us.unwrap_or(table.work_us), 0.0, 1e12);
     let target_us = larger(tuning.fill * workers * (deadline - full(high)), 0.0);
-    let wanted = table.hull.level((carried + tuning.gain * (target_us - work_us)) / jobs);
+    let by_load = (carried + tuning.gain * (target_us - work_us)) / jobs;
+    // A peak like those lately may begin right after this plan: what it brings until the next one must fit into the time
+    // of all workers and the backlog that the deadline allows.
+    let peak = larger(within(seen.peak_rate.unwrap_or(0.0), 0.0, 1e9) * horizon / 1e6, jobs);
+    let absorbed = larger(workers * (horizon + deadline - full(high)) - work_us, 0.0);
+    let wanted = table.hull.level(smaller(by_load, tuning.absorb * absorbed / peak));
     let budget_inf = tuning.headroom * workers * 1e6 / larger(rate, 1e-6);
     let cheapest = table.cost(table.hull.pair(0.0).0);
     let saturated = rate * cheapest > tuning.headroom * workers * 1e6;
@@ -293,7 +311,7 @@ pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
     let mut plan = Plan {
         policy: seen.policy,
         mode: table.mode(saturated),
-        workers: seen.workers.max(1),
+        workers,
         isolates: seen.isolates.max(1),
         work_us,
         target_us,
@@ -443,7 +461,7 @@ impl Table {
             }
         }
         let rank_gap = smaller(Tuning::RANK_GAP, unit(seen.disagreement.unwrap_or(1.0)));
-        let right = ranked(&known, rank_gap);
+        let right = ranked(known.get(..n).unwrap_or_default(), rank_gap);
         let unprofiled = seen.tiers.iter().any(|tier| !tier.profiled);
         let unranked = known.iter().take(n).any(Option::is_none);
         let hull = Hull::of(&cost, &right, n);

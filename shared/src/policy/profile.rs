@@ -78,9 +78,9 @@ pub struct TierModel {
 
 /// The accuracies to reckon with: what is unknown is taken `gap` above the next cheaper tier (or below the next dearer).
 ///
-/// `None` at each place of `known` behind the last tier is the caller's to ignore.
+/// What stands behind the last of `known` is 0.
 #[must_use]
-pub(crate) fn ranked(known: &[Option<f32>; MAX_TIERS], gap: f32) -> [f32; MAX_TIERS] {
+pub(crate) fn ranked(known: &[Option<f32>], gap: f32) -> [f32; MAX_TIERS] {
     /// A share of right answers for a task of which nothing at all is known.
     const START: f32 = 0.5;
     let usable = |value: Option<f32>| value.filter(|value| (0.0..=1.0).contains(value));

@@ -96,9 +96,11 @@ pub(super) fn decide(plan: &Plan, load: &TaskLoad, job: &JobSpec, pinned: Option
             (tier, overruled.unwrap_or(because), unit(same.map(|branch| branch.1).fold(0.0, |sum, p| sum + p)))
         }
     };
-    let best = match pinned {
-        Some(tier) => at(&view.on_time, tier),
-        None => view.on_time.iter().take(n).copied().fold(0.0, larger),
+    let alone = |tier: &TierLoad| larger(plan.net_us, 0.0) + tier.profile().batch_us(1);
+    let too_long = |tier: &TierLoad| deadline.is_some_and(|deadline| alone(tier) > deadline);
+    let hopeless = match pinned {
+        Some(tier) => load.tiers.get(tier).is_some_and(too_long),
+        None => load.tiers.iter().take(n).all(too_long),
     };
     // What is behind the last tier of which there are numbers is not judged.
     let judged = judge && tier < n;
@@ -112,7 +114,7 @@ pub(super) fn decide(plan: &Plan, load: &TaskLoad, job: &JobSpec, pinned: Option
         share: split.share,
         completion_us: view.completion,
         on_time: view.on_time,
-        refuse: if judged { admit::refuse(plan, job, moment, &outlook, best) } else { None },
+        refuse: if judged { admit::refuse(plan, job, moment, &outlook, hopeless) } else { None },
     }
 }
 
@@ -144,7 +146,7 @@ fn look(
     }
     let mut view = View {
         tiers: n,
-        right: ranked(&known, unit(plan.rank_gap)),
+        right: ranked(known.get(..n).unwrap_or_default(), unit(plan.rank_gap)),
         labels,
         cost,
         completion: [0.0; MAX_TIERS],
@@ -237,7 +239,7 @@ fn share(plan: &Plan, view: &View, outlook: &Outlook, age_ms: u64, (lower, upper
         return unit(faded);
     }
     let (cheap, dear) = (at(&view.cost, lower), at(&view.cost, upper));
-    let budget = HEADROOM * super::math::number(plan.workers.max(1)) / larger(outlook.rate, 1e-9);
+    let budget = HEADROOM * larger(plan.workers, 0.1) / larger(outlook.rate, 1e-9);
     smaller(unit(faded), unit((budget - cheap) / larger(dear - cheap, 1e-3)))
 }
 

@@ -11,7 +11,7 @@ pub(super) struct Steering {
     pub(super) before: f32,
     /// The highest level there is.
     pub(super) top: f32,
-    /// Changes smaller than this are noise, except where they reach an end.
+    /// Rises smaller than this are noise, except to the top.
     pub(super) dead_band: f32,
     /// How far the level may rise now; 0 while the backlog is not gone.
     pub(super) rise: f32,
@@ -19,16 +19,19 @@ pub(super) struct Steering {
     pub(super) pressed: bool,
 }
 
+/// Falls smaller than this are noise, where they are also small against the level.
+const FALL: f32 = 0.03;
+
 /// The level to publish.
 pub(super) fn next(wanted: f32, steering: Steering) -> f32 {
     let Steering { before, top, dead_band, rise, pressed } = steering;
     let wanted = within(wanted, 0.0, top);
     let before = within(before, 0.0, top);
-    let small = larger(wanted - before, before - wanted) < dead_band;
     if wanted < before {
-        let at_end = wanted <= 0.0;
-        if small && !pressed && !at_end { before } else { wanted }
-    } else if small && wanted < top {
+        // A share that is small is overdrawn by little.
+        let noise = before - wanted < smaller(FALL, 0.1 * before);
+        if noise && !pressed { before } else { wanted }
+    } else if wanted - before < dead_band && wanted < top {
         before
     } else {
         smaller(wanted, before + larger(rise, 0.0))
@@ -53,7 +56,10 @@ mod tests {
         assert_eq!((next(0.48, CALM), next(0.52, CALM)), (0.5, 0.5));
         assert_eq!(next(0.48, Steering { pressed: true, ..CALM }), 0.48);
         assert_eq!(next(1.0, Steering { before: 0.99, ..CALM }), 1.0);
-        assert_eq!(next(0.0, Steering { before: 0.01, ..CALM }), 0.0);
+        assert_eq!(
+            (next(0.0, Steering { before: 0.01, ..CALM }), next(0.08, Steering { before: 0.1, ..CALM })),
+            (0.0, 0.08)
+        );
         assert_eq!(next(f32::NAN, CALM), 0.0);
     }
 }

@@ -3,13 +3,13 @@
 //! Rows are only ever added at the end. A reader takes a text with more rows than it knows, and treats one with fewer as
 //! no plan: the task is then served as if there were none.
 
-use crate::policy::{Mode, Plan, PolicyKind};
+use crate::policy::{Mode, Plan, Policy, PolicyKind};
 
 /// What each row is, and how many of its units make one: below 1 for rows in milliseconds.
-const ROWS: [(&str, f32); 30] = [
+const ROWS: [(&str, f32); 31] = [
     ("policy: 0 for none, else one more than its position in PolicyKind::ALL", 1.0),
     ("mode: the 0 of M0", 1.0),
-    ("workers", 1.0),
+    ("workers", 10.0),
     ("isolates", 1.0),
     ("work, us", 1.0),
     ("target, us", 1.0),
@@ -36,7 +36,8 @@ const ROWS: [(&str, f32); 30] = [
     ("net, us", 1.0),
     ("net_sd, us", 1.0),
     ("rank_gap", 10_000.0),
-    ("reserved: 0", 1.0),
+    ("policy: queue threshold", 1.0),
+    ("policy: accuracy floor", 10_000.0),
 ];
 
 /// Microseconds of a millisecond.
@@ -45,11 +46,12 @@ const MS: f32 = 1_000.0;
 /// Appends a plan.
 pub(super) fn push(text: &mut String, plan: &Plan) {
     let [high, normal, low] = plan.reject;
-    let policy = plan.policy.map_or(0, |kind| position(kind) + 1);
+    let policy = plan.policy.map_or(0, |policy| position(policy.kind) + 1);
+    let parameters = plan.policy.unwrap_or_default();
     let values = [
         small(policy),
         f32::from(plan.mode.number()),
-        count(plan.workers),
+        plan.workers,
         count(plan.isolates),
         plan.work_us,
         plan.target_us,
@@ -76,7 +78,8 @@ pub(super) fn push(text: &mut String, plan: &Plan) {
         plan.net_us,
         plan.net_sd_us,
         plan.rank_gap,
-        0.0,
+        count(parameters.queue_threshold),
+        parameters.accuracy_floor,
     ];
     for (i, (value, (_, units))) in values.into_iter().zip(ROWS).enumerate() {
         if i > 0 {
@@ -125,17 +128,22 @@ pub(super) fn read(text: &str) -> Option<Plan> {
         net_us,
         net_sd_us,
         rank_gap,
-        _,
+        queue_threshold,
+        accuracy_floor,
     ] = values;
     let policy = match index(policy) {
         0 => None,
         // A policy that is not known here is decided by the keeper's own.
-        kind => PolicyKind::ALL.get(kind - 1).copied(),
+        kind => PolicyKind::ALL.get(kind - 1).map(|kind| Policy {
+            kind: *kind,
+            queue_threshold: u32::try_from(index(queue_threshold)).unwrap_or(u32::MAX),
+            accuracy_floor,
+        }),
     };
     Some(Plan {
         policy,
         mode: Mode::from_number(u8::try_from(index(mode)).ok()?)?,
-        workers: u32::try_from(index(workers)).ok()?,
+        workers,
         isolates: u32::try_from(index(isolates)).ok()?,
         work_us,
         target_us,

@@ -17,22 +17,22 @@ pub(super) fn check(places: &[Place], tiers: &[TierModel], sigmas: f32) -> (bool
         *start = total;
         total += tier.profile.batch_us(jobs);
     }
-    let mut seen = [0_u32; MAX_TIERS];
+    // Jobs of each tier that are placed, and how many places its run still has: counted down, as to divide is slow here.
+    let mut placed = [(0_u32, 0_u32); MAX_TIERS];
     let mut in_time = true;
     for place in places {
         let at = usize::from(place.tier);
-        let (Some(seen), Some(jobs), Some(start), Some(tier)) =
-            (seen.get_mut(at), jobs.get(at), starts.get(at), tiers.get(at))
-        else {
-            continue;
-        };
+        let (Some((seen, room)), Some(tier)) = (placed.get_mut(at), tiers.get(at)) else { continue };
         // Sorted by slack: the first of a run is its most urgent.
-        let cap = tier.profile.cap();
-        if seen.is_multiple_of(cap) {
-            let done = start + tier.profile.batch_us((*seen + cap).min(*jobs)) + sigmas * tier.profile.sd();
+        if *room == 0 {
+            *room = tier.profile.cap();
+            let jobs = jobs.get(at).copied().unwrap_or(0);
+            let start = starts.get(at).copied().unwrap_or(0.0);
+            let done = start + tier.profile.batch_us((*seen + *room).min(jobs)) + sigmas * tier.profile.sd();
             in_time &= done <= place.slack_us;
         }
         *seen += 1;
+        *room -= 1;
     }
     (in_time, total)
 }
@@ -81,25 +81,35 @@ fn pack_tier(
 ) -> f32 {
     let Some(profile) = tiers.get(tier).map(|tier| tier.profile) else { return now };
     let mut now = now;
-    let mut left = places.iter().filter(|place| usize::from(place.tier) == tier).count();
-    let mut queue = places.iter_mut().filter(|place| usize::from(place.tier) == tier);
-    while left > 0 {
-        let Some(first) = queue.next() else { break };
+    let of_tier = |place: &Place| usize::from(place.tier) == tier;
+    let mut left = places.iter().filter(|place| of_tier(place)).count();
+    let mut rest = places;
+    // Each turn takes the most urgent that are left: into a run, or, the first alone, out of it.
+    while let Some(first) = rest.iter().position(of_tier) {
+        let Some((head, tail)) = rest.get_mut(first..).and_then(<[Place]>::split_first_mut) else { break };
         let whole = u32::try_from(left).unwrap_or(u32::MAX).min(profile.cap());
-        left -= 1;
-        let len = in_time(&profile, now, whole, first.slack_us);
-        // Half a run or more is worth saving its first; less would cost the others more than it saves.
-        if len == 0 || len < whole.div_ceil(2) {
-            continue;
-        }
-        let start = jobs.len();
-        now += profile.batch_us(len);
-        jobs.push(std::mem::replace(&mut first.job, TAKEN));
-        for place in queue.by_ref().take(usize::try_from(len - 1).unwrap_or(0)) {
-            jobs.push(std::mem::replace(&mut place.job, TAKEN));
+        let len = in_time(&profile, now, whole, head.slack_us);
+        let taken = usize::try_from(len).unwrap_or(0);
+        let next = tail.iter().filter(|place| of_tier(place)).nth(taken.saturating_sub(1));
+        let after = u32::try_from(left - taken.min(left)).unwrap_or(u32::MAX).min(profile.cap());
+        let next_in_time =
+            next.is_none_or(|next| now + profile.batch_us(len) + profile.batch_us(after) <= next.slack_us);
+        // Half a run or more is worth saving its first; less only where it makes nobody late.
+        if len > 0 && (len >= whole.div_ceil(2) || next_in_time) {
+            let start = jobs.len();
+            jobs.push(std::mem::replace(&mut head.job, TAKEN));
+            for place in tail.iter_mut().filter(|place| of_tier(place)).take(taken - 1) {
+                jobs.push(std::mem::replace(&mut place.job, TAKEN));
+            }
+            now += profile.batch_us(len);
+            push(runs, tier, start, len, now);
+            left -= taken;
+            let past = tail.iter().position(|place| of_tier(place) && place.job != TAKEN).unwrap_or(tail.len());
+            rest = tail.get_mut(past..).unwrap_or_default();
+        } else {
             left -= 1;
+            rest = tail;
         }
-        push(runs, tier, start, len, now);
     }
     now
 }
