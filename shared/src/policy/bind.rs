@@ -263,7 +263,7 @@ fn lower(places: &mut [Place], (low, high): (u8, u8), n: usize) {
 fn swap_by_value(places: &mut [Place], tiers: &[TierModel], (low, high): (u8, u8), sigmas: f32) {
     let values = || places.iter().filter(|place| place.movable).map(|place| place.value);
     let first = values().next().unwrap_or_default();
-    if values().all(|value| value <= first && value >= first) {
+    if values().all(|value| value.total_cmp(&first).is_eq()) {
         return;
     }
     let (_, total_us) = pack::check(places, tiers, sigmas);
