@@ -135,9 +135,9 @@ async fn a_statement_moves_the_plan_as_well() {
     let redis = Redis::start().await;
     let native = Native::start(&redis.url(), &[]).await;
     let edge = Edge::start(native.port, &[]);
-    let leak = crate::engine::sample("hydraulic-leak", "logreg");
-    let reading = json!({"task": "hydraulic-leak", "features": leak});
-    let state = |accuracy: Value| json!({"task": "hydraulic-leak", "model": "accurate", "accuracy": accuracy});
+    let leak = crate::engine::sample("hydraulic-accumulator", "ridge");
+    let reading = json!({"task": "hydraulic-accumulator", "features": leak});
+    let state = |accuracy: Value| json!({"task": "hydraulic-accumulator", "model": "accurate", "accuracy": accuracy});
     let tier_is = |tier: &'static str| {
         let (edge, reading) = (&edge, &reading);
         async move {
@@ -154,7 +154,7 @@ async fn a_statement_moves_the_plan_as_well() {
     tier_is("fast").await;
     let (_, snapshot) = get(&native.url("/v1/snapshot")).await;
     let tasks = snapshot["tasks"].as_array().unwrap();
-    let leak = tasks.iter().find(|task| task["task"] == "hydraulic-leak").unwrap();
+    let leak = tasks.iter().find(|task| task["task"] == "hydraulic-accumulator").unwrap();
     assert_eq!((&leak["plan"]["upper"], &leak["plan"]["policy"]), (&json!("fast"), &json!("slack-split")));
     read(post(&edge.url("/feedback"), &state(Value::Null)).await).await;
     tier_is("accurate").await;

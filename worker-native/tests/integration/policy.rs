@@ -9,10 +9,10 @@ use crate::support::readings::{get, post, read};
 use crate::support::redis::Redis;
 use crate::support::until;
 
-const TASK: &str = "hydraulic-leak";
+const TASK: &str = "hydraulic-accumulator";
 
 fn reading() -> Value {
-    json!({"task": TASK, "features": crate::engine::sample(TASK, "logreg")})
+    json!({"task": TASK, "features": crate::engine::sample(TASK, "ridge")})
 }
 
 async fn put(url: &str, body: &Value) -> (u16, Value) {
@@ -92,7 +92,7 @@ async fn a_wrong_policy_changes_nothing_and_every_fault_is_told() {
         assert!((400..500).contains(&status), "{wrong}: {problem}");
     }
     let (status, problem) = put(&url, &json!({"policy": "always-fast", "task": "no-such-task"})).await;
-    assert_eq!(status, 422, "{problem}");
+    assert_eq!(status, 404, "{problem}");
     assert_eq!(shown(&native).await, before);
     let (status, _) = put(&edge.url("/v1/policy"), &json!({"policy": "always-fast"})).await;
     assert_eq!(status, 404, "not through the edge");
