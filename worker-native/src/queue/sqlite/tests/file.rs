@@ -64,6 +64,6 @@ async fn the_file_is_set_up_as_promised() {
             Ok((mode, number("synchronous")?, number("auto_vacuum")?, number("user_version")?))
         };
         let found = bench.queue.0.writer.write(1, look).await.unwrap();
-        assert_eq!(found, ("wal".to_owned(), synchronous, 2, 1));
+        assert_eq!(found, ("wal".to_owned(), synchronous, 2, 2));
     }
 }
