@@ -173,6 +173,7 @@ fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
     }
     if let Some(run) = run {
         shadow(app, asked, given, run);
+        app.learning.pairs.saw(app, asked.request_id, asked.input, &given.card, &given.answer);
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod answers;
 pub mod inputs;
+pub mod pairs;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -18,6 +19,7 @@ use crate::config::LearningConfig;
 use crate::queue::{self, Labelled, NewLabel, Queue, QueueError};
 use crate::rollout::{Known, ledger};
 use inputs::Inputs;
+use pairs::Pairs;
 
 /// How often a label is reckoned again because another process was first.
 const TRIES: u32 = 100;
@@ -53,6 +55,8 @@ pub struct Learning {
     lines: Mutex<HashMap<(String, String), Line>>,
     /// What was seen of readings.
     pub inputs: Inputs,
+    /// What came of readings that two tiers answered.
+    pub pairs: Pairs,
     /// Stated accuracies, by task and model.
     pins: RwLock<HashMap<String, BTreeMap<String, f32>>>,
     /// By task and version.
@@ -73,6 +77,7 @@ impl Learning {
             config: config.clone(),
             lines: Mutex::default(),
             inputs: Inputs::default(),
+            pairs: Pairs::new(config.pair_share),
             pins: RwLock::default(),
             seen: RwLock::default(),
         }
@@ -148,10 +153,14 @@ impl Learning {
         Ok(Counting::Busy)
     }
 
-    /// Takes in the beliefs of a task as they were read.
-    pub fn took(&self, task: &str, heads: Vec<(String, String)>) {
+    /// Takes in the beliefs of a task as they were read; there are no others.
+    pub fn took(&self, task: &str, heads: &[(String, String)]) {
         for (version, head) in heads {
-            self.see(task, &version, &head);
+            self.see(task, version, head);
+        }
+        let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seen) = seen.get_mut(task) {
+            seen.retain(|version, _| heads.iter().any(|(known, _)| known == version));
         }
     }
 

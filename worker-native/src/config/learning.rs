@@ -15,6 +15,8 @@ pub struct LearningConfig {
     pub settings: Settings,
     /// Answers that this process writes down for labels in a second, at the most.
     pub records_per_second: u32,
+    /// Share of the readings that a second tier answers as well, while nothing else waits.
+    pub pair_share: f32,
     /// How long an answer that was given at once can be labelled.
     pub label_ttl: Duration,
     /// How long a job's answer can be.
@@ -40,7 +42,18 @@ pub(super) fn read(read: &mut Reader, queue: &QueueConfig) -> LearningConfig {
         0..=1_000_000,
         "answers written beside the queue in a second, so that other processes know them when labels come; 0 writes none",
     ));
+    let pair_share = read.ratio(
+        "PAIR_SHARE",
+        0.01,
+        "share of the readings that a second tier answers as well while nothing else waits, to see how often the two differ",
+    );
     #[expect(clippy::cast_precision_loss, reason = "both are bounded far below 2^53")]
     let settings = Settings { half_life_ms: half_life as f64 * 1_000.0, prior_weight: prior as f64 };
-    LearningConfig { settings, records_per_second, label_ttl: queue.label_ttl, result_ttl: queue.result_ttl }
+    LearningConfig {
+        settings,
+        records_per_second,
+        pair_share,
+        label_ttl: queue.label_ttl,
+        result_ttl: queue.result_ttl,
+    }
 }

@@ -13,11 +13,14 @@ use crate::app::App;
 use crate::clock::now_ms;
 use crate::engine::index::{Model, Task};
 use crate::learning::inputs::FieldDrift;
+use crate::learning::pairs::PairView;
 
 #[derive(Debug, Serialize)]
 struct TaskView {
     task: String,
     models: Vec<BelievedModel>,
+    /// Of two tiers' models on one reading.
+    pairs: Vec<PairView>,
     inputs: Vec<FieldDrift>,
 }
 
@@ -85,7 +88,12 @@ pub(super) async fn accuracy(State(app): State<App>) -> Response {
 
 fn view(app: &App, name: &str, task: &Task, now: u64) -> TaskView {
     let models = task.models.values().map(|model| model_view(app, name, model, now)).collect();
-    TaskView { task: name.to_owned(), models, inputs: app.learning.inputs.view(name) }
+    TaskView {
+        task: name.to_owned(),
+        models,
+        pairs: app.learning.pairs.view(name),
+        inputs: app.learning.inputs.view(name),
+    }
 }
 
 fn model_view(app: &App, task: &str, model: &Model, now: u64) -> BelievedModel {

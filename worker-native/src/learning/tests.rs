@@ -47,7 +47,7 @@ async fn a_label_counts_once_in_all_processes_and_after_a_restart() {
     drop(queue);
     let (queue, later) = (queue::open(&config.queue).unwrap(), Learning::new(&config.learning));
     assert_eq!(counted(&later, &*queue, "b", false).await, Counting::Before);
-    later.took("pump", queue.beliefs("pump").await.unwrap());
+    later.took("pump", &queue.beliefs("pump").await.unwrap());
     let belief = later.belief("pump", "forest", 1).unwrap().belief;
     assert_eq!((belief.labels(), belief.correct(), belief.last_label_ms()), (3, 2, Some(NOW)));
     assert_eq!(later.belief("pump", "forest", 2).map(|seen| seen.belief.labels()), None);
@@ -67,7 +67,7 @@ async fn many_at_once_lose_none() {
     }
     let all = callers.join_all().await;
     assert_eq!(all.iter().filter(|one| labels(one).is_some()).count(), 100, "{all:?}");
-    processes[0].took("pump", queue.beliefs("pump").await.unwrap());
+    processes[0].took("pump", &queue.beliefs("pump").await.unwrap());
     assert_eq!(processes[0].belief("pump", "forest", 1).unwrap().belief.labels(), 100);
 }
 
@@ -99,14 +99,14 @@ async fn a_belief_that_cannot_be_read_is_learned_anew() {
         NewLabel { answer: "poison".to_owned(), remember: Duration::from_secs(9), version, before, after: poison };
     assert_eq!(queue.label("pump", &label).await.unwrap(), Labelled::Counted);
     let later = Learning::new(&config.learning);
-    later.took("pump", queue.beliefs("pump").await.unwrap());
+    later.took("pump", &queue.beliefs("pump").await.unwrap());
     assert!(later.belief("pump", "forest", 1).unwrap().fault.is_some());
     assert_eq!(later.accuracy(("pump", "forest", 1), Some(0.75), NOW), Some(0.75));
     for learning in [&learning, &later] {
         let name = format!("{learning:p}");
         assert!(labels(&counted(learning, &*queue, &name, true).await).is_some());
     }
-    later.took("pump", queue.beliefs("pump").await.unwrap());
+    later.took("pump", &queue.beliefs("pump").await.unwrap());
     let seen = later.belief("pump", "forest", 1).unwrap();
     assert_eq!((seen.belief.labels(), seen.fault), (2, None));
 }

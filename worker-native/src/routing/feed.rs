@@ -62,7 +62,7 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
     app.snapshots.set_depths(name, &counts.depths);
     app.admission.saw(name, &counts, Instant::now());
     share_rollouts(app, name).await?;
-    app.learning.took(name, app.queue.beliefs(name).await?);
+    app.learning.took(name, &app.queue.beliefs(name).await?);
     let stated = app.queue.facts(name, ACCURACY).await?;
     let pins = stated.into_iter().filter_map(|(model, accuracy)| Some((model, accuracy.parse().ok()?)));
     app.learning.set_pins(name, pins.collect());

@@ -113,8 +113,8 @@ async fn labels_of_calls_and_jobs_outlive_a_killed_process() {
 
 #[tokio::test]
 async fn readings_are_compared_with_the_training_data() {
-    let native =
-        Native::start("", &[("QUEUE_FILE", tempfile::tempdir().unwrap().path().join("q").to_str().unwrap())]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let native = Native::start("", &[("QUEUE_FILE", folder.path().join("q.sqlite").to_str().unwrap())]).await;
     let inputs = until("enough readings", || async {
         let (_, all) = get(&native.url("/v1/accuracy")).await;
         let tasks = all["tasks"].as_array().unwrap();
@@ -133,4 +133,24 @@ async fn readings_are_compared_with_the_training_data() {
     let vibration = of("vibration");
     assert_eq!((&vibration["reference"], &vibration["drifted"]), (&json!("training"), &json!(true)), "{inputs}");
     assert!(vibration["mean_shift"].as_f64().unwrap() > 5.0, "{inputs}");
+}
+
+#[tokio::test]
+async fn two_tiers_on_one_reading_bound_how_far_their_accuracies_are_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("q.sqlite");
+    let settings = [("QUEUE_FILE", file.to_str().unwrap()), ("PAIR_SHARE", "1"), ("CACHE_BACKEND", "off")];
+    let native = Native::start("", &settings).await;
+    let pair = until("ten pairs", || async {
+        predict(&native, &normal()).await;
+        let (_, all) = get(&native.url("/v1/accuracy")).await;
+        let tasks = all["tasks"].as_array().unwrap();
+        let pair = tasks.iter().find(|task| task["task"] == "pump-anomaly").unwrap()["pairs"][0].clone();
+        (pair["compared"].as_u64() >= Some(10)).then_some(pair)
+    })
+    .await;
+    // A reading that is plainly normal is so to both.
+    assert_eq!(pair["disagreed"], 0, "{pair}");
+    let bound = pair["bound"].as_f64().unwrap();
+    assert!((0.0..0.35).contains(&bound), "{pair}");
 }
