@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use worker_native::cli;
 
+/// Most of what a job costs here is small allocations that one thread makes and another frees.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match cli::run().await {

@@ -20,7 +20,8 @@ use crate::bench::wrk::{Requests, Seen, post};
 use crate::bench::{facts, peers};
 
 const TASK: &str = "pump-anomaly";
-const CONNECTIONS: usize = 32;
+/// Callers at once: what they hand in at one time shares a round trip to Redis.
+const CONNECTIONS: [usize; 2] = [32, 128];
 /// How many times as many jobs a second as BullMQ's the project promises.
 const PROMISED: f64 = 2.0;
 /// The backlog must not turn jobs away or move them to another model.
@@ -50,9 +51,11 @@ pub(super) fn measure(args: &QueueArgs) -> anyhow::Result<Section> {
     let rows = Rows::like_samples(&args.setup.models.join(TASK), 5)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let theirs = args.theirs();
-    let (mut turns, mut bullmq) = (Vec::new(), Spread::default());
+    let (mut turns, mut bullmq) = (CONNECTIONS.map(|_| Vec::new()), Spread::default());
     for _ in 0..args.setup.or_quick(7, 2) {
-        turns.push(turn(args, &rows, &runtime)?);
+        for (turns, connections) in turns.iter_mut().zip(CONNECTIONS) {
+            turns.push(turn(args, &rows, &runtime, connections)?);
+        }
         let redis = Redis::start(&args.setup.redis, Persistence::EverySecond)?;
         match theirs.as_ref().map(|theirs| theirs.bullmq(&redis, args.setup.or_quick(10_000, 2_000))).transpose() {
             Ok(rate) => rate.iter().for_each(|rate| bullmq.push(rate.end_to_end)),
@@ -60,16 +63,19 @@ pub(super) fn measure(args: &QueueArgs) -> anyhow::Result<Section> {
         }
     }
     report(&mut section, args, &turns);
-    let settled = spread(turns.iter().map(Turn::settled_rate));
-    if bullmq.len() == turns.len() {
-        let times = settled.over(&bullmq);
+    if bullmq.len() == turns[0].len() {
         section
             .note(format!("BullMQ's script, in turn with these, from end to end: {} jobs a second.", bullmq.show(0)));
-        section.goal(
-            format!("jobs entering over HTTP: at least {PROMISED} times BullMQ end to end"),
-            format!("{} times", times.show(1)),
-            times.median() >= PROMISED,
-        );
+        let times = turns.each_ref().map(|turns| spread(turns.iter().map(Turn::settled_rate)).over(&bullmq));
+        for (times, connections) in times.iter().zip(CONNECTIONS) {
+            section.goal(
+                format!(
+                    "jobs entering over HTTP, {connections} connections: at least {PROMISED} times BullMQ end to end"
+                ),
+                format!("{} times", times.show(1)),
+                times.median() >= PROMISED,
+            );
+        }
         section.keep("bullmq", json!({ "end_to_end": bullmq, "times": times }));
     } else {
         section.note("Without BullMQ in every turn there is no ratio.");
@@ -77,41 +83,48 @@ pub(super) fn measure(args: &QueueArgs) -> anyhow::Result<Section> {
     Ok(section)
 }
 
-fn report(section: &mut Section, args: &QueueArgs, turns: &[Turn]) {
-    let column = |of: fn(&Turn) -> f64| spread(turns.iter().map(of));
-    let accepted = column(|turn| turn.seen.per_second());
-    let settled = column(Turn::settled_rate);
-    let (p50, p99) = (column(|turn| turn.seen.p50_us / 1e3), column(|turn| turn.seen.p99_us / 1e3));
-    let redis = column(|turn| turn.redis_us as f64 / turn.settled.max(1) as f64);
-    let service = column(|turn| turn.service_us as f64 / turn.settled.max(1) as f64);
-    let row = [accepted.show(0), settled.show(0), p50.show(2), p99.show(2), redis.show(1), service.show(1)];
+fn report(section: &mut Section, args: &QueueArgs, turns: &[Vec<Turn>; CONNECTIONS.len()]) {
+    let row = |(turns, connections): (&Vec<Turn>, usize)| {
+        let column = |of: fn(&Turn) -> f64| spread(turns.iter().map(of));
+        let (p50, p99) = (column(|turn| turn.seen.p50_us / 1e3), column(|turn| turn.seen.p99_us / 1e3));
+        vec![
+            connections.to_string(),
+            column(|turn| turn.seen.per_second()).show(0),
+            column(Turn::settled_rate).show(0),
+            p50.show(2),
+            p99.show(2),
+            column(|turn| turn.redis_us as f64 / turn.settled.max(1) as f64).show(1),
+            column(|turn| turn.service_us as f64 / turn.settled.max(1) as f64).show(1),
+        ]
+    };
     section.table(
         format!(
-            "wrk over {CONNECTIONS} connections, {TASK}, {} turns of {} s, each with a fresh service and Redis; settled: \
-             from the first request until nothing is left; processor time in microseconds a job:",
-            turns.len(),
+            "wrk, {TASK}, {} turns of {} s, each with a fresh service and Redis; settled: from the first request until \
+             nothing is left; processor time in microseconds a job:",
+            turns[0].len(),
             seconds(args)
         ),
-        &["accepted/s", "settled/s", "p50 ms", "p99 ms", "Redis us", "service us"],
-        vec![row.to_vec()],
+        &["connections", "accepted/s", "settled/s", "p50 ms", "p99 ms", "Redis us", "service us"],
+        turns.iter().zip(CONNECTIONS).map(row).collect(),
     );
-    let faults: u64 = turns.iter().map(|turn| turn.seen.not_ok + turn.seen.broken).sum();
+    section.keep("turns", turns);
+    let turns = || turns.iter().flatten();
+    let faults: u64 = turns().map(|turn| turn.seen.not_ok + turn.seen.broken).sum();
     if faults > 0 {
         section.note(format!("{faults} requests were not answered well."));
     }
     // What wrk had sent but not seen answered at its end is settled as well.
-    let unseen: i64 = turns.iter().map(|turn| turn.settled as i64 - turn.seen.requests as i64).sum();
+    let unseen: i64 = turns().map(|turn| turn.settled as i64 - turn.seen.requests as i64).sum();
     section.note(format!(
         "Settled jobs less answers that wrk saw, over all turns: {unseen} (requests cut off at its end)."
     ));
-    section.keep("turns", turns);
 }
 
 const fn seconds(args: &QueueArgs) -> u64 {
     args.setup.or_quick(5, 1)
 }
 
-fn turn(args: &QueueArgs, rows: &Rows, runtime: &Runtime) -> anyhow::Result<Turn> {
+fn turn(args: &QueueArgs, rows: &Rows, runtime: &Runtime, connections: usize) -> anyhow::Result<Turn> {
     let redis = Redis::start(&args.setup.redis, Persistence::EverySecond)?;
     let service = Service::start(&args.setup, &redis, &args.setup.models, &SETTINGS, Stdio::null())?;
     let json = "Content-Type: application/json\r\n";
@@ -119,11 +132,11 @@ fn turn(args: &QueueArgs, rows: &Rows, runtime: &Runtime) -> anyhow::Result<Turn
     let requests = Requests::write((0..COUNT).map(request))?;
     let queue =
         runtime.block_on(async { queue::open(&work::config(&redis.url(), &[])?).map_err(anyhow::Error::from) })?;
-    requests.load(service.port, CONNECTIONS, 1)?;
+    requests.load(service.port, connections, 1)?;
     let before = drained(runtime, &queue)?.settled;
     let (redis_before, service_before) = (redis.cpu_us(), facts::cpu_us(service.server.pid()));
     let started = Instant::now();
-    let seen = requests.load(service.port, CONNECTIONS, seconds(args))?;
+    let seen = requests.load(service.port, connections, seconds(args))?;
     let settled = drained(runtime, &queue)?.settled - before;
     Ok(Turn {
         seen,
