@@ -38,7 +38,7 @@ pub struct DecisionRecord {
     pub snapshot_age_ms: Option<u64>,
     /// The chance that this tier had to be chosen, where the choice was drawn: labels are weighed by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub probability: Option<f32>,
+    pub propensity: Option<f32>,
 }
 
 /// The version that is to answer, and why.
@@ -141,7 +141,7 @@ fn pinned_decision(task: &CatalogTask, model: &Model, snapshots: &Snapshots, adv
         depth: load.depth(),
         accuracy,
         snapshot_age_ms: advice.snapshot_age_ms,
-        probability: None,
+        propensity: None,
     }
 }
 
@@ -166,7 +166,7 @@ fn decide<'t>(
             depth: advice.depth.unwrap_or_default(),
             accuracy: load.tiers.get(tier).and_then(|load| load.accuracy),
             snapshot_age_ms: advice.snapshot_age_ms,
-            probability: None,
+            propensity: None,
         },
         _ => DecisionRecord {
             by: "native".to_owned(),
@@ -175,7 +175,7 @@ fn decide<'t>(
             depth: own.depth,
             accuracy: own.accuracy,
             snapshot_age_ms: None,
-            probability: None,
+            propensity: None,
         },
     };
     let wanted = decision.tier.as_deref().and_then(|tier| schema.tier_index(tier)).unwrap_or_default();
