@@ -12,6 +12,7 @@ use crate::answering::remote::Waiters;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::learning::Learning;
 use crate::queue::Queue;
 use crate::rollout::Ledger;
 use crate::routing::planner::Planner;
@@ -41,6 +42,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What answered which request, for labels that come later.
     pub ledger: Ledger,
+    /// What labels have taught.
+    pub learning: Learning,
     /// Load and accuracy.
     pub snapshots: Snapshots,
     /// How the load is split.
@@ -84,6 +87,7 @@ impl App {
         let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
         let watchers = Arc::new(Semaphore::new(config.http.watch_max_active));
         let admission = Admission::new(config.queue.max_wait);
+        let learning = Learning::new(&config.learning);
         let (metrics, started) = (engine.metrics().clone(), Instant::now());
         Self(Arc::new(Parts {
             config,
@@ -93,6 +97,7 @@ impl App {
             cache,
             metrics,
             ledger: Ledger::default(),
+            learning,
             snapshots,
             planner: Planner::new(boot),
             policies,

@@ -101,6 +101,7 @@ impl Consumer {
             sensor_id: entry.sensor_id.as_deref(),
             decision: Some(&entry.decision),
             binding: entry.binding,
+            awaited: entry.awaited,
         };
         // Half the lease: behind it the job is better off elsewhere.
         let give_up = Instant::now() + self.app.config.queue.lease / 2;

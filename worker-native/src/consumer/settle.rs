@@ -135,6 +135,8 @@ impl Consumer {
             hinted_tier: entry.decision.hinted.clone(),
             reason: entry.decision.reason.clone(),
             decided_by: entry.decision.by.clone(),
+            propensity: entry.decision.propensity,
+            pinned: entry.pinned,
             latency_ms: whole_ms(job.waited + departure.claimed_at.elapsed()),
             queue_depth: departure.depth,
             model_accuracy: departure.accuracy,

@@ -226,6 +226,7 @@ pub(super) async fn run(
         sensor_id: request.sensor_id.as_deref(),
         decision: Some(&routed.decision),
         binding: routed.binding,
+        awaited: false,
     };
     let given = answering::answer(app, asked).await;
     drop(counted);

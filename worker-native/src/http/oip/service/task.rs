@@ -99,6 +99,7 @@ impl Routed {
             sensor_id: None,
             decision: Some(&routed.decision),
             binding: routed.binding,
+            awaited: false,
         };
         let given = answering::answer(app, asked).await?;
         drop(counted);
