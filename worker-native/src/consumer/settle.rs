@@ -135,7 +135,7 @@ impl Consumer {
             hinted_tier: entry.decision.hinted.clone(),
             reason: entry.decision.reason.clone(),
             decided_by: entry.decision.by.clone(),
-            propensity: entry.decision.propensity,
+            propensity: entry.decision.propensity_of_the_answer(),
             pinned: entry.pinned,
             latency_ms: whole_ms(job.waited + departure.claimed_at.elapsed()),
             queue_depth: departure.depth,
