@@ -53,8 +53,6 @@ struct Look<'a> {
     in_force: policies::InForce,
     period: Duration,
     shared: bool,
-    alarm: bool,
-    disagreement: Option<f32>,
 }
 
 impl Planner {
@@ -167,8 +165,6 @@ pub(super) async fn step(
         in_force: app.policies.of(name),
         period: app.config.routing.snapshot_interval,
         shared: app.config.queue.is_shared(),
-        alarm: versions(task).any(|(model, version)| app.learning.is_alarmed((name, model, version), now_ms())),
-        disagreement: disagreement(app, task),
     };
     let (plan, lines) = app.planner.step(&look, facts, Instant::now());
     if let Some((plan, at)) = plan {

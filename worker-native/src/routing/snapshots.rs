@@ -71,7 +71,6 @@ struct Known {
     queued: u32,
     service_us: Option<u32>,
     accuracy: Option<f32>,
-    labels: f32,
     profile: Option<Profile>,
     labels: f32,
 }
@@ -150,13 +149,6 @@ impl Snapshots {
             let mut known = tier.known();
             known.service_us = service_us;
             known.accuracy = accuracy;
-        }
-    }
-
-    /// Takes in what the labels of a tier's model are worth, in labels of this moment.
-    pub fn set_labels(&self, task: &str, tier: &str, n_eff: f32) {
-        if let Some(tier) = self.tiers(task).iter().find(|candidate| candidate.name == tier) {
-            tier.known().labels = n_eff;
         }
     }
 
