@@ -12,8 +12,11 @@ use crate::answering::remote::Waiters;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::learning::Learning;
 use crate::queue::Queue;
 use crate::rollout::Ledger;
+use crate::routing::planner::Planner;
+use crate::routing::policies::Policies;
 use crate::routing::snapshots::Snapshots;
 use crate::telemetry::metrics::Metrics;
 use crate::webhook::Webhooks;
@@ -39,8 +42,14 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What answered which request, for labels that come later.
     pub ledger: Ledger,
+    /// What labels have taught.
+    pub learning: Learning,
     /// Load and accuracy.
     pub snapshots: Snapshots,
+    /// How the load is split.
+    pub planner: Planner,
+    /// Which policy is in force.
+    pub policies: Policies,
     /// Who still fits into the queue.
     pub admission: Admission,
     /// Places for texts and series in the making.
@@ -73,10 +82,12 @@ impl App {
     pub fn new(config: Config, engine: Arc<Engine>, queue: Arc<dyn Queue>, webhooks: Webhooks, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
+        let policies = Policies::new(config.routing.policy, config.routing.policy_set);
         let draining = AtomicBool::new(false);
         let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
         let watchers = Arc::new(Semaphore::new(config.http.watch_max_active));
         let admission = Admission::new(config.queue.max_wait);
+        let learning = Learning::new(&config.learning);
         let (metrics, started) = (engine.metrics().clone(), Instant::now());
         Self(Arc::new(Parts {
             config,
@@ -86,7 +97,10 @@ impl App {
             cache,
             metrics,
             ledger: Ledger::default(),
+            learning,
             snapshots,
+            planner: Planner::new(boot),
+            policies,
             admission,
             streams,
             watchers,

@@ -1,5 +1,6 @@
 //! The HTTP doors: which path goes where, and the rim around all of them.
 
+mod accuracy;
 mod body;
 mod dead;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod listener;
 mod metrics;
 mod models;
 pub mod oip;
+mod policy;
 mod predict;
 mod results;
 mod rim;
@@ -47,6 +49,8 @@ pub fn router(app: App) -> Router {
         .route("/info", get(models::info))
         .route("/v1/snapshot", get(views::snapshot))
         .route("/v1/catalog", get(views::catalog))
+        .route("/v1/policy", get(policy::show).put(policy::put))
+        .route("/v1/accuracy", get(accuracy::accuracy))
         .merge(oip::health_router(oip.clone()));
     let api = Router::new()
         .route("/predict", post(predict::predict))

@@ -235,6 +235,7 @@ fn entry(app: &App, asked: &Asked<'_>, deadline: Instant) -> Entry {
         request_id: asked.request_id.to_owned(),
         sensor_id: asked.sensor_id.map(str::to_owned),
         pinned: !asked.assignment.is_compared(),
+        binding: asked.binding,
         decision,
         deadline_at: Some(entry.accepted_at.saturating_add(left)),
         priority: Priority::High,

@@ -124,8 +124,11 @@ fn entry(
     map: &HeaderMap,
 ) -> Result<Entry, ApiError> {
     let advice = Advice::from_headers(map);
-    let routed = choose(index, &app.snapshots, &app.config.routing.policy, (&request, &request_id), &advice)?;
     let task = &request.task.schema.name;
+    let policy = app.policies.of(task).policy;
+    let routed = choose(index, &app.snapshots, &policy, (&request, &request_id), &advice)?;
+    let asked = (request.deadline_ms.map(Duration::from_millis), request.priority.unwrap_or_default());
+    app.planner.routed(request.task, asked, (&routed.decision, &advice), false);
     let card = routed.version.card();
     let entry = Entry::new(task, &routed.lane, (&card.model, card.version), request.input);
     Ok(Entry {
@@ -134,6 +137,7 @@ fn entry(
         timestamp: request.timestamp,
         fallback: routed.fallback,
         pinned: request.model_version.is_some(),
+        binding: routed.binding,
         decision: routed.decision,
         deadline_at: request.deadline_ms.map(|ms| entry.accepted_at.saturating_add(ms)),
         priority: request.priority.unwrap_or_default(),

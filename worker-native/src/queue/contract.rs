@@ -15,6 +15,7 @@
 
 mod around;
 mod book;
+mod labels;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,14 +26,15 @@ use async_trait::async_trait;
 use super::job::{AttemptError, Claimed, Entry, Outcome, Ticket};
 pub use around::{Begun, Callback, DeadLetter, DeadLetters, Facts, Outbox, Replays};
 pub use book::{Change, Counts, JobBook, ResultsFilter, ResultsMark, ResultsPage};
+pub use labels::{Belief, Labelled, Labels, NewLabel};
 
 /// Jobs of a task by lane (the tier they count under).
 pub type Depths = BTreeMap<String, u32>;
 
 /// A queue with everything around it, on one backend.
-pub trait Queue: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts {}
+pub trait Queue: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts + Labels {}
 
-impl<T: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts> Queue for T {}
+impl<T: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts + Labels> Queue for T {}
 
 /// Why the queue did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -10,7 +10,7 @@ pub use shared::reading::Priority;
 
 use crate::clock::now_ms;
 use crate::engine::Answer;
-use crate::routing::DecisionRecord;
+use crate::routing::{Binding, DecisionRecord};
 
 /// A job as it is stored: the facts in JSON, the numbers beside them as little-endian floats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,9 @@ pub struct Entry {
     /// The caller named the version: its run is no evidence for a rollout.
     #[serde(default)]
     pub pinned: bool,
+    /// What of the decision a worker may change; a job of an older process is left as it is.
+    #[serde(default, skip_serializing_if = "Binding::is_fixed")]
+    pub binding: Binding,
     /// Why this model.
     pub decision: DecisionRecord,
     /// When the job was accepted, in Unix milliseconds.
@@ -96,6 +99,7 @@ impl Entry {
             model_version,
             fallback: false,
             pinned: false,
+            binding: Binding::default(),
             decision: DecisionRecord::default(),
             accepted_at: now_ms(),
             deadline_at: None,
@@ -175,6 +179,15 @@ pub struct Ticket {
     pub(super) bytes: u64,
     /// Where its result is wanted.
     pub(super) callback: Option<String>,
+}
+
+#[cfg(test)]
+impl Ticket {
+    /// A ticket that no backend gave.
+    pub(crate) fn for_test(job_id: &str, lane: &str) -> Self {
+        let (job_id, lane) = (job_id.to_owned(), lane.to_owned());
+        Self { job_id, lane, flow: String::new(), place: String::new(), bytes: 0, callback: None }
+    }
 }
 
 /// A job that this consumer holds until it settles it or its lease ends.
@@ -257,10 +270,19 @@ pub struct ResultRecord {
     pub fallback: bool,
     /// The model's tier.
     pub tier: Option<String>,
+    /// The tier chosen before a worker looked at the job again; none where no worker did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hinted_tier: Option<String>,
     /// Why this tier.
     pub reason: String,
     /// Which side decided.
     pub decided_by: String,
+    /// The chance that the tier had to be chosen, where the choice was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propensity: Option<f32>,
+    /// The caller named the version: no evidence in a rollout.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
     /// From acceptance to the result, in milliseconds.
     pub latency_ms: f64,
     /// Unsettled jobs of the task when this one left the queue.
@@ -302,7 +324,8 @@ mod tests {
     #[test]
     fn an_entry_survives_storage_bit_for_bit() {
         let input = Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE]);
-        let entry = Entry { timestamp: Some(0.1), ..Entry::new("pump-anomaly", "fast", ("m", 1), input) };
+        let binding = Binding { movable: true, min_accuracy: Some(0.9) };
+        let entry = Entry { timestamp: Some(0.1), binding, ..Entry::new("pump-anomaly", "fast", ("m", 1), input) };
         let back = Entry::from_body(&entry.to_body().unwrap()).unwrap();
         assert_eq!(back, entry);
         assert!(matches!(&back.input, Input::Features(features) if features[1].to_bits() == (-0.0f32).to_bits()));

@@ -6,18 +6,23 @@
 //! What each name means to an operator is `docs/metrics.md`'s.
 
 mod families;
+mod learning;
 mod model;
 mod queue;
+mod routing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use shared::accuracy::Drift;
 use shared::policy::Reason;
 
+pub use learning::{BelievedAccuracy, InputDrift};
 pub use model::ModelMetrics;
 pub use queue::{QueueState, TierState};
+pub use routing::PlanState;
 
 use super::process::{self, Usage};
 use crate::cache::CacheStats;
@@ -69,10 +74,16 @@ pub struct Observed {
     pub queue: Vec<QueueDepth>,
     /// The queue of each task.
     pub queues: Vec<QueueState>,
+    /// The plan of each task.
+    pub plans: Vec<PlanState>,
     /// Every loaded model version.
     pub loaded: Vec<LoadedVersion>,
     /// What the cache did and holds.
     pub cache: CacheStats,
+    /// What is believed of every version whose accuracy is known.
+    pub accuracies: Vec<BelievedAccuracy>,
+    /// How far readings are from the training data.
+    pub inputs: Vec<InputDrift>,
 }
 
 /// The backlog of one tier.
@@ -214,6 +225,21 @@ impl Metrics {
         self.0.families.rollbacks.get_or_create(&labels).inc();
     }
 
+    /// A label counted.
+    pub fn label(&self, task: &str, model: &str, correct: bool) {
+        self.0.families.learning.label(task, model, correct);
+    }
+
+    /// What a label brought to light of a model.
+    pub fn drift(&self, task: &str, model: &str, drift: Drift) {
+        self.0.families.learning.drift(task, model, drift);
+    }
+
+    /// So many answers were not written for labels.
+    pub fn records_skipped(&self, answers: u64) {
+        self.0.families.learning.skipped(answers);
+    }
+
     /// A callback was tried; `task` is of the catalog.
     pub fn webhook(&self, task: &str, outcome: WebhookOutcome) {
         let labels = WebhookLabels { task: task.to_owned(), outcome: outcome.name() };
@@ -223,6 +249,16 @@ impl Metrics {
     /// A job was handed in to a task of the catalog; `result` says what became of that.
     pub fn hand_in(&self, task: &str, result: &'static str) {
         self.0.families.queue.hand_in(task, result);
+    }
+
+    /// A worker bound a job that was to run on one tier to the same or to another; both are of the catalog.
+    pub fn bound(&self, task: &str, hinted: &str, tier: &str) {
+        self.0.families.routing.bound(task, hinted, tier);
+    }
+
+    /// A job of a task of the catalog whose chance to be in time was predicted has ended.
+    pub fn on_time(&self, task: &str, predicted: f32, in_time: bool) {
+        self.0.families.routing.on_time(task, predicted, in_time);
     }
 
     /// A job got its result, one of [`crate::queue::Outcome`].
@@ -263,6 +299,8 @@ impl Metrics {
             families.queue_depth.get_or_create(&labels).set(depth.jobs);
         }
         families.queue.set(&observed.queues);
+        families.routing.set(&observed.plans);
+        families.learning.set(&observed.accuracies, &observed.inputs);
         families.loaded.clear();
         for version in &observed.loaded {
             let (task, model) = (version.task.clone(), version.model.clone());

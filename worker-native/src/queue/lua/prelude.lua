@@ -16,6 +16,8 @@
 --   results        ids, newest first; idem:KEY, events, watched, wake, returned
 --   born           name of these data; mourned:NAME: the loss of data of that name was counted
 --   fence:CONSUMER claims of that consumer up to this number come too late
+--   answers:N      answers that may be labelled, by id, in generation N (the newest: count `answers`); labelled:NAME
+--   beliefs        by model version: what labels taught, the part that is read often; detectors: the other part
 local base = KEYS[1]
 local call = redis.call
 local GROUP = 'consumers'

@@ -1,0 +1,201 @@
+//! One plan for all: what is known of a task becomes `shared::policy`'s observations, and its plan the snapshot's.
+//!
+//! Of several processes with one queue one makes the plan, and the others take it from the shared
+//! facts, so that every keeper of snapshots sees the same split whichever process it asks. Whoever
+//! finds no plan, or one that is not renewed, makes the next (docs/decisions/0029-one-plan.md). Owns
+//! the observing and the agreeing; how a load is split is `shared::policy`'s.
+
+mod state;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use shared::catalog::CatalogTask;
+use shared::policy::{Plan, Reason};
+use shared::reading::Priority;
+use shared::snapshot::TaskLoad;
+
+use super::meters::{Keepers, Recent, Shares};
+use super::presence::{Line, Peers};
+use super::{Advice, DecisionRecord, policies};
+use crate::app::App;
+use crate::queue::{Counts, QueueError};
+use state::{State, whole};
+
+/// The field of the plan among the shared facts.
+const PLAN: &str = "plan";
+/// What this process observes, and the plans that hold.
+#[derive(Debug)]
+pub struct Planner {
+    boot: u64,
+    tasks: Mutex<BTreeMap<String, State>>,
+}
+
+/// What labels, and readings that two tiers answered, say of a task's tiers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Learned {
+    /// A drift detector has raised an alarm lately.
+    pub(super) alarmed: bool,
+    /// How often the cheapest and the dearest tier can disagree at most, 0..=1.
+    pub(super) disagreement: Option<f64>,
+}
+
+/// What one look at a task gives to plan with.
+struct Look<'a> {
+    task: &'a str,
+    load: TaskLoad,
+    counts: &'a Counts,
+    workers: u32,
+    run_ns: u64,
+    head_age: Option<Duration>,
+    learned: Learned,
+    in_force: policies::InForce,
+    period: Duration,
+    shared: bool,
+}
+
+impl Planner {
+    /// Nothing observed yet; `boot` names this run of the process.
+    #[must_use]
+    pub const fn new(boot: u64) -> Self {
+        Self { boot, tasks: Mutex::new(BTreeMap::new()) }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, BTreeMap<String, State>> {
+        // Counters: a panic elsewhere leaves them usable.
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, task: &str, work: impl FnOnce(&mut State) -> T) -> T {
+        let mut tasks = self.tasks();
+        if let Some(state) = tasks.get_mut(task) {
+            return work(state);
+        }
+        let state = State::new(Recent::default(), Keepers::default(), Shares::default(), Peers::default());
+        work(tasks.entry(task.to_owned()).or_insert(state))
+    }
+
+    /// A reading of a served task was given a model; `here` says that it is answered here, past the queue.
+    pub fn routed(
+        &self,
+        task: &CatalogTask,
+        (deadline, class): (Option<Duration>, Priority),
+        (decision, advice): (&DecisionRecord, &Advice),
+        here: bool,
+    ) {
+        self.with(&task.schema.name, |state| {
+            state.recent.saw(deadline, class);
+            state.synchronous_total += u64::from(here);
+            if let Some(keeper) = advice.keeper() {
+                state.keepers.saw(keeper, Instant::now());
+            }
+            let free = ![Reason::CallerPinned, Reason::Explored].map(Reason::name).contains(&decision.reason.as_str());
+            let tier = decision.tier.as_deref().and_then(|tier| task.schema.tier_index(tier)).filter(|_| free);
+            match (&state.plan, tier) {
+                (Some(plan), Some(tier)) if plan.lower != plan.upper && tier == plan.upper => state.shares.saw(true),
+                (Some(plan), Some(tier)) if plan.lower != plan.upper && tier == plan.lower => state.shares.saw(false),
+                _ => {}
+            }
+        });
+    }
+
+    /// A job was claimed that other processes took in: here it shows what deadlines there are.
+    pub fn claimed(&self, task: &str, deadline: Option<Duration>, class: Priority) {
+        self.with(task, |state| state.recent.saw(deadline, class));
+    }
+
+    /// A job with this predicted chance on time was in time, or not.
+    pub fn ended(&self, task: &str, predicted: f32, in_time: bool) {
+        self.with(task, |state| state.reliability.saw(predicted, in_time));
+    }
+
+    /// The deadline of the urgent tenth of what this process saw lately.
+    #[must_use]
+    pub fn deadline(&self, task: &str) -> Option<Duration> {
+        self.with(task, |state| state.recent.deadline(10))
+    }
+
+    /// Observes, and plans or takes the plan of another process; what is to be told is returned.
+    fn step(&self, look: &Look<'_>, facts: &[(String, String)], now: Instant) -> (Option<(Plan, Instant)>, Vec<Line>) {
+        let id = format!("{:x}", self.boot);
+        self.with(look.task, |state| {
+            state.observe(look, now);
+            let own = state.told(look, now);
+            let mut lines = Vec::new();
+            if look.shared {
+                state.peers.heard(&id, facts, now);
+                lines = state.peers.lines(&id, own, now);
+            }
+            if state.is_maker(self.boot, look.shared, facts, (now, look.period)) {
+                let made = state.make(look, own, now);
+                lines.extend(look.shared.then(|| state.publish(look, self.boot, made, now)).flatten());
+            } else {
+                state.adopt(look.task, now);
+            }
+            (state.plan.zip(state.planned_at), lines)
+        })
+    }
+}
+
+/// Observes one task, and brings its plan into the picture; `facts` are its shared facts of routing.
+///
+/// # Errors
+/// [`QueueError`] where the plan cannot be told.
+pub(super) async fn step(
+    app: &App,
+    task: &CatalogTask,
+    (counts, learned): (&Counts, Learned),
+    facts: &[(String, String)],
+) -> Result<(), QueueError> {
+    let name = task.schema.name.as_str();
+    let load = app.snapshots.load(name);
+    if load.tiers.is_empty() {
+        return Ok(());
+    }
+    let (workers, run_ns) = work(app, name);
+    let look = Look {
+        task: name,
+        head_age: head_age(app, name, counts),
+        load,
+        counts,
+        workers,
+        run_ns,
+        learned,
+        in_force: app.policies.of(name),
+        period: app.config.routing.snapshot_interval,
+        shared: app.config.queue.is_shared(),
+    };
+    let (plan, lines) = app.planner.step(&look, facts, Instant::now());
+    if let Some((plan, at)) = plan {
+        app.snapshots.set_plan(name, plan, at);
+    }
+    for (field, line) in lines {
+        app.queue.set_fact(name, policies::FACTS, &field, line.as_deref()).await?;
+    }
+    Ok(())
+}
+
+/// How long the oldest waiting job has waited, by Little's law; none while nothing waits.
+fn head_age(app: &App, task: &str, counts: &Counts) -> Option<Duration> {
+    let sum = |jobs: &crate::queue::Depths| jobs.values().map(|jobs| u64::from(*jobs)).sum::<u64>();
+    let waiting = sum(&counts.depths).saturating_sub(sum(&counts.running)).saturating_sub(counts.delayed);
+    // Where no speed was ever seen, nobody works: what waits is old.
+    (waiting > 0).then(|| app.admission.drain_time(task, waiting).unwrap_or(Duration::from_secs(60)))
+}
+
+/// The workers of this process for a task, and the time that they ran, in nanoseconds.
+fn work(app: &App, task: &str) -> (u32, u64) {
+    if !app.config.role.consumes() {
+        return (0, 0);
+    }
+    let index = app.engine.index();
+    let Some(task) = index.tasks.get(task) else { return (0, 0) };
+    let of_tiers = task.models.values().filter(|model| model.folder.tier.is_some());
+    let pools: Vec<_> =
+        of_tiers.flat_map(|model| model.versions.values()).filter_map(|version| version.pool()).collect();
+    // Pools of several models share the processor's cores.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = pools.iter().map(|pool| pool.workers()).max().unwrap_or(0).min(cores);
+    (whole(workers as u128), pools.iter().map(|pool| pool.run_ns()).sum())
+}
