@@ -42,6 +42,8 @@ pub struct Asked<'a> {
     pub sensor_id: Option<&'a str>,
     /// Why this version, where that is kept with the answer.
     pub decision: Option<&'a DecisionRecord>,
+    /// Another process waits for the answer, and knows it by a name of its own.
+    pub awaited: bool,
 }
 
 /// An answer, and how it came about.
@@ -162,11 +164,16 @@ fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
         Prediction::Class(class) => Some(Arc::from(class.as_str())),
         Prediction::Value(_) => None,
     };
-    let (task, model) = (given.card.task.as_str().into(), given.card.model.as_str().into());
-    let answered = Answered { task, model, assignment: asked.assignment.clone(), prediction };
-    app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
+    app.learning.inputs.saw(&given.card.task, asked.input, now_ms(), || given.card.usual_fields());
+    if !asked.awaited {
+        let (task, model) = (given.card.task.as_str().into(), given.card.model.as_str().into());
+        let probability = asked.decision.and_then(|decision| decision.probability);
+        let answered = Answered { task, model, assignment: asked.assignment.clone(), prediction, probability };
+        app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
+    }
     if let Some(run) = run {
         shadow(app, asked, given, run);
+        app.learning.pairs.saw(app, asked.request_id, asked.input, &given.card, &given.answer);
     }
 }
 

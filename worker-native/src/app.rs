@@ -12,6 +12,7 @@ use crate::answering::remote::Waiters;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::engine::Engine;
+use crate::learning::Learning;
 use crate::queue::Queue;
 use crate::rollout::Ledger;
 use crate::routing::snapshots::Snapshots;
@@ -39,6 +40,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What answered which request, for labels that come later.
     pub ledger: Ledger,
+    /// What labels have taught.
+    pub learning: Learning,
     /// Load and accuracy.
     pub snapshots: Snapshots,
     /// Who still fits into the queue.
@@ -77,6 +80,7 @@ impl App {
         let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
         let watchers = Arc::new(Semaphore::new(config.http.watch_max_active));
         let admission = Admission::new(config.queue.max_wait);
+        let learning = Learning::new(&config.learning);
         let (metrics, started) = (engine.metrics().clone(), Instant::now());
         Self(Arc::new(Parts {
             config,
@@ -86,6 +90,7 @@ impl App {
             cache,
             metrics,
             ledger: Ledger::default(),
+            learning,
             snapshots,
             admission,
             streams,

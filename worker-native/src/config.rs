@@ -6,6 +6,7 @@
 
 mod cache;
 mod http;
+mod learning;
 mod log;
 mod models;
 mod oip;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::cache::CacheConfig;
 use crate::webhook::WebhookConfig;
 pub use http::HttpConfig;
+pub use learning::LearningConfig;
 pub use log::LogConfig;
 pub use models::ModelsConfig;
 pub use oip::OipConfig;
@@ -46,6 +48,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// How decisions are made.
     pub routing: RoutingConfig,
+    /// What is learned from labels.
+    pub learning: LearningConfig,
     /// How logs look.
     pub log: LogConfig,
     /// Every setting as read, for `--print-config`.
@@ -97,6 +101,7 @@ impl Config {
         let mut models = models::read(&mut read);
         let cache = cache::read(&mut read, &queue);
         let routing = routing::read(&mut read);
+        let learning = learning::read(&mut read, &queue);
         let log = log::read(&mut read);
         if usize::try_from(queue.claim_batch).is_ok_and(|claimed| claimed > models.max_waiting) {
             read.fault(
@@ -119,7 +124,7 @@ impl Config {
         };
         // Its readings are run elsewhere; what cannot be (tensors of /v2, texts made step by step) is loaded when asked for.
         models.load_all &= role != Role::Api;
-        Ok(Self { role, http, oip, queue, webhook, models, cache, routing, log, settings })
+        Ok(Self { role, http, oip, queue, webhook, models, cache, routing, learning, log, settings })
     }
 }
 

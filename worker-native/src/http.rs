@@ -1,5 +1,6 @@
 //! The HTTP doors: which path goes where, and the rim around all of them.
 
+mod accuracy;
 mod body;
 mod dead;
 pub mod error;
@@ -47,6 +48,7 @@ pub fn router(app: App) -> Router {
         .route("/info", get(models::info))
         .route("/v1/snapshot", get(views::snapshot))
         .route("/v1/catalog", get(views::catalog))
+        .route("/v1/accuracy", get(accuracy::accuracy))
         .merge(oip::health_router(oip.clone()));
     let api = Router::new()
         .route("/predict", post(predict::predict))

@@ -10,6 +10,7 @@ pub mod config;
 pub mod telemetry;
 
 pub mod http;
+pub mod learning;
 pub mod rollout;
 pub mod routing;
 

@@ -36,6 +36,9 @@ pub struct DecisionRecord {
     pub accuracy: Option<f32>,
     /// Age of the edge's snapshot; none when the native side decided on live numbers.
     pub snapshot_age_ms: Option<u64>,
+    /// The chance that this tier had to be chosen, where the choice was drawn: labels are weighed by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f32>,
 }
 
 /// The version that is to answer, and why.
@@ -138,6 +141,7 @@ fn pinned_decision(task: &CatalogTask, model: &Model, snapshots: &Snapshots, adv
         depth: load.depth(),
         accuracy,
         snapshot_age_ms: advice.snapshot_age_ms,
+        probability: None,
     }
 }
 
@@ -168,6 +172,7 @@ fn decide<'t>(
             depth: advice.depth.unwrap_or_default(),
             accuracy: load.tiers.get(tier).and_then(|load| load.accuracy),
             snapshot_age_ms: advice.snapshot_age_ms,
+            probability: None,
         },
         _ => DecisionRecord {
             by: "native".to_owned(),
@@ -176,6 +181,7 @@ fn decide<'t>(
             depth: own.depth,
             accuracy: own.accuracy,
             snapshot_age_ms: None,
+            probability: None,
         },
     };
     let wanted = decision.tier.as_deref().and_then(|tier| schema.tier_index(tier)).unwrap_or_default();

@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use crate::config::Config;
 use crate::doctor::preflight::{self, Preflight};
 use crate::engine::{Engine, watch};
+use crate::learning::answers;
 use crate::queue;
 use crate::routing::feed;
 use crate::webhook::{self, Webhooks};
@@ -48,6 +49,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         tasks.spawn(preflight::when_back(app.clone(), shutdown.clone()));
     }
     start(&tasks, &shutdown, "snapshot feed", feed::run(app.clone(), shutdown.clone()));
+    start(&tasks, &shutdown, "answers for labels", answers::run(app.clone(), shutdown.clone()));
     start(&tasks, &shutdown, "model watch", keep_models(app.clone(), shutdown.clone()));
     if app.config.role.consumes() {
         start(&tasks, &shutdown, "consumers", consume_all(app.clone(), tasks.clone(), shutdown.clone()));

@@ -50,6 +50,10 @@ pub struct QueueConfig {
     pub dead_max: u32,
     /// How long an idempotency key is remembered.
     pub idempotency_ttl: Duration,
+    /// How long an answer that was given at once can be labelled.
+    pub label_ttl: Duration,
+    /// Such answers kept beside the queue, for each task.
+    pub label_records: u32,
     /// Jobs one consumer claims at once.
     pub claim_batch: u32,
     /// Jobs one consumer holds at once, running or about to.
@@ -202,6 +206,18 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
             86_400,
             1..=31_536_000,
             "how long an Idempotency-Key is remembered",
+        )),
+        label_ttl: Duration::from_secs(read.number(
+            "LABEL_TTL_SECONDS",
+            3_600,
+            1..=31_536_000,
+            "how long an answer to a call can be labelled by its request id; jobs can be by their job id, as long as their result is kept",
+        )),
+        label_records: to_u32(read.number(
+            "LABEL_RECORDS",
+            100_000,
+            8..=10_000_000,
+            "answers kept beside the queue for labels, for each task; the oldest go first",
         )),
         claim_batch: to_u32(read.number("CLAIM_BATCH", 64, 1..=1_000, "jobs one consumer claims at once")),
         concurrency: to_u32(read.number(

@@ -121,6 +121,8 @@ impl Consumer {
             tier: entry.decision.tier.clone(),
             reason: entry.decision.reason.clone(),
             decided_by: entry.decision.by.clone(),
+            probability: entry.decision.probability,
+            pinned: entry.pinned,
             latency_ms: whole_ms(job.waited + departure.claimed_at.elapsed()),
             queue_depth: departure.depth,
             model_accuracy: departure.accuracy,

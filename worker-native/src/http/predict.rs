@@ -222,6 +222,7 @@ pub(super) async fn run(
         job_id: None,
         sensor_id: request.sensor_id.as_deref(),
         decision: Some(&routed.decision),
+        awaited: false,
     };
     let given = answering::answer(app, asked).await?;
     drop(counted);

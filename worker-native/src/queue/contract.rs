@@ -22,14 +22,17 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
 use super::job::{AttemptError, Claimed, Entry, JobState, Outcome, Ticket};
+pub use labels::{Belief, Labelled, Labels, NewLabel};
+
+mod labels;
 
 /// Jobs of a task by lane (the tier they count under).
 pub type Depths = BTreeMap<String, u32>;
 
 /// A queue with everything around it, on one backend.
-pub trait Queue: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts {}
+pub trait Queue: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts + Labels {}
 
-impl<T: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts> Queue for T {}
+impl<T: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts + Labels> Queue for T {}
 
 /// Why the queue did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -235,6 +235,12 @@ pub struct ResultRecord {
     pub reason: String,
     /// Which side decided.
     pub decided_by: String,
+    /// The chance that the tier had to be chosen, where the choice was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f32>,
+    /// The caller named the version: no evidence in a rollout.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
     /// From acceptance to the result, in milliseconds.
     pub latency_ms: f64,
     /// Unsettled jobs of the task when this one left the queue.

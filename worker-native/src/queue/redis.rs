@@ -10,6 +10,7 @@ mod changes;
 mod dead;
 mod grouper;
 mod jobs;
+mod labels;
 mod outbox;
 mod results;
 pub mod scripts;

@@ -18,6 +18,7 @@ mod doors;
 pub(super) mod file;
 pub(super) mod group;
 mod hand_in;
+mod labels;
 mod look;
 mod outbox;
 mod readers;
@@ -45,7 +46,7 @@ const KIND: Kind = Kind {
     setting: "QUEUE_FILE",
     // "IRqu"
     mark: 0x4952_7175,
-    versions: &[include_str!("sqlite/schema/1.sql")],
+    versions: &[include_str!("sqlite/schema/1.sql"), include_str!("sqlite/schema/2.sql")],
     way_out: "a file is for one process: give this one another file, or several processes one Redis (REDIS_URL)",
 };
 

@@ -1,7 +1,7 @@
 //! Brings what other processes know into this one's picture, and tells them what this one knows.
 //!
 //! Shared facts live beside the queue, for each task: the backlog (`depth`), pinned accuracies
-//! (`accuracy`, by model) and service times (`service`, by tier).
+//! (`accuracy`, by model), what labels taught (`beliefs`, by version) and service times (`service`, by tier).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -10,6 +10,7 @@ use shared::catalog::CatalogTask;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::clock::now_ms;
 use crate::queue::QueueError;
 use crate::rollout;
 
@@ -61,7 +62,10 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
     app.snapshots.set_depths(name, &counts.depths);
     app.admission.saw(name, &counts, Instant::now());
     share_rollouts(app, name).await?;
-    let pinned: BTreeMap<String, String> = app.queue.facts(name, ACCURACY).await?.into_iter().collect();
+    app.learning.took(name, &app.queue.beliefs(name).await?);
+    let stated = app.queue.facts(name, ACCURACY).await?;
+    let pins = stated.into_iter().filter_map(|(model, accuracy)| Some((model, accuracy.parse().ok()?)));
+    app.learning.set_pins(name, pins.collect());
     let service: BTreeMap<String, String> = app.queue.facts(name, SERVICE).await?.into_iter().collect();
     for tier in &task.schema.tiers {
         let Some(model) = task.model_of_tier(tier) else { continue };
@@ -69,7 +73,9 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
         let measured = own.as_ref().and_then(|version| version.service_us());
         let service_us = service.get(tier).and_then(|text| text.parse().ok()).or(measured);
         let trained = own.and_then(|version| version.card().training_accuracy);
-        let accuracy = pinned.get(&model.name).and_then(|text| text.parse().ok()).or(trained);
+        let pin = app.learning.pinned(name, &model.name);
+        let learned = || app.learning.accuracy((name, &model.name, model.default_version), trained, now_ms());
+        let accuracy = pin.or_else(learned);
         app.snapshots.set_facts(name, tier, service_us, accuracy);
         if let Some(measured) = measured.filter(|_| app.config.role.consumes()) {
             let measured = measured.to_string();

@@ -25,6 +25,7 @@ mod exports;
 mod faults;
 mod jobs;
 mod journey;
+mod learning;
 mod metrics;
 mod models_cli;
 mod oip;

@@ -8,6 +8,7 @@ mod bounds;
 mod cancelling;
 mod concurrent;
 mod dead;
+mod labels;
 mod leases;
 mod listing;
 mod model;
@@ -91,6 +92,15 @@ stamp!({
         no_more_than_so_many_are_kept,
         dead_letters_end_with_their_time,
         letters_of_unknown_jobs_are_none,
+    ],
+    labels: [
+        a_kept_answer_is_found_by_its_id,
+        the_newest_answers_are_kept_and_no_more,
+        an_answer_is_forgotten_with_its_time,
+        a_label_counts_once_and_moves_the_belief,
+        who_reckoned_on_an_old_belief_is_given_the_new_one,
+        of_many_at_once_one_counts,
+        that_an_answer_was_labelled_is_forgotten_with_its_time,
     ],
     leases: [
         a_lease_holds,

@@ -135,6 +135,7 @@ impl Making {
             depth: u32::try_from(waiting).unwrap_or(u32::MAX),
             accuracy: chosen.version.card().training_accuracy,
             snapshot_age_ms: None,
+            probability: None,
         };
         Ok(Self {
             request_id: caller.request_id.clone(),

@@ -12,6 +12,8 @@
 --   count          bytes, settled, unrun, lost, remade, found_remade, passed:CLASS, turn:CLASS; tenants, tenant_bytes: unsettled, by tenant
 --   delayed        ids of jobs that wait for another try, by due time, each with a hash later:ID; dead, outbox alike
 --   results        ids, newest first; idem:KEY, events, watched, wake, returned, born
+--   answers:N      answers that may be labelled, by id, in generation N (the newest: count `answers`); labelled:NAME
+--   beliefs        by model version: what labels taught, the part that is read often; detectors: the other part
 local base = KEYS[1]
 local call = redis.call
 local GROUP = 'consumers'

@@ -58,6 +58,12 @@ scripts! {
     BEGIN = "begin.lua";
     /// [`super::super::Replays::finish`].
     FINISH = "finish.lua";
+    /// [`super::super::Labels::keep_answers`].
+    KEEP_ANSWERS = "keep_answers.lua";
+    /// [`super::super::Labels::kept_answer`].
+    KEPT_ANSWER = "kept_answer.lua";
+    /// [`super::super::Labels::label`].
+    LABEL = "label.lua";
 }
 
 impl Script {

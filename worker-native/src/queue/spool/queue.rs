@@ -20,8 +20,8 @@ use crate::clock::now_ms;
 use crate::config::QueueConfig;
 use crate::queue::contract::{
     Begun, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Depths, Enqueued, Facts, JobBook, JobQueue,
-    NewJob, Outbox, Queue, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement,
-    Stored, Tended,
+    Labelled, Labels, NewJob, NewLabel, Outbox, Queue, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage,
+    Retry, Settled, Settlement, Stored, Tended,
 };
 use crate::queue::job::{Claimed, JobState, Ticket};
 
@@ -337,5 +337,24 @@ impl Facts for SpoolingQueue {
 
     async fn set_fact(&self, task: &str, name: &str, field: &str, value: Option<&str>) -> Result<(), QueueError> {
         self.queue().set_fact(task, name, field, value).await
+    }
+}
+
+#[async_trait]
+impl Labels for SpoolingQueue {
+    async fn keep_answers(&self, task: &str, answers: Vec<(String, String)>) -> Result<(), QueueError> {
+        self.queue().keep_answers(task, answers).await
+    }
+
+    async fn kept_answer(&self, task: &str, id: &str) -> Result<Option<String>, QueueError> {
+        self.queue().kept_answer(task, id).await
+    }
+
+    async fn label(&self, task: &str, label: &NewLabel) -> Result<Labelled, QueueError> {
+        self.queue().label(task, label).await
+    }
+
+    async fn beliefs(&self, task: &str) -> Result<Vec<(String, String)>, QueueError> {
+        self.queue().beliefs(task).await
     }
 }

@@ -127,7 +127,23 @@ statements! {
     PROBE = "INSERT INTO probe (filler) VALUES (zeroblob(32768))";
     PROBE_TIDY = "DELETE FROM probe WHERE id < ?1";
 
+    // Labels.
+    ANSWERED_NEW = "INSERT INTO answered (task, id, at, record) VALUES (?1, ?2, ?3, ?4)";
+    ANSWERED = "SELECT record FROM answered WHERE task = (SELECT id FROM task WHERE name = ?1) AND id = ?2 AND at > ?3 \
+        ORDER BY seq DESC LIMIT 1";
+    ANSWERED_OLDEST = "SELECT seq, at FROM answered ORDER BY seq LIMIT ?1";
+    ANSWERED_LAST = "SELECT seq FROM answered ORDER BY seq DESC LIMIT 1";
+    ANSWERED_DROP = "DELETE FROM answered WHERE seq <= ?1";
+    LABELLED = "SELECT 1 FROM labelled WHERE task = ?1 AND answer = ?2 AND expires > ?3";
+    LABELLED_NEW = "INSERT INTO labelled (task, answer, expires) VALUES (?1, ?2, ?3) \
+        ON CONFLICT (task, answer) DO UPDATE SET expires = excluded.expires";
+    LABELLED_EXPIRED = "DELETE FROM labelled WHERE id IN (SELECT id FROM labelled WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
+    BELIEF = "SELECT head, tail FROM belief WHERE task = ?1 AND version = ?2";
+    BELIEF_WRITE = "INSERT INTO belief (task, version, head, tail) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT (task, version) DO UPDATE SET head = excluded.head, tail = excluded.tail";
+
     // Readers.
+    BELIEFS = "SELECT version, head FROM belief WHERE task = (SELECT id FROM task WHERE name = ?1)";
     JOB = "SELECT j.state, j.starts, j.failures, j.accepted, j.note, r.outcome, r.json, r.ended, r.awaited \
         FROM job j LEFT JOIN result r ON r.seq = j.result \
         WHERE j.task = (SELECT id FROM task WHERE name = ?1) AND j.job_id = ?2";

@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry};
 
+use super::learning::LearningFamilies;
 use super::queue::QueueFamilies;
 
 /// A gauge of whole numbers, and one of others.
@@ -169,6 +170,7 @@ pub(super) struct Families {
     pub(super) shadow: Family<ShadowLabels, Counter>,
     pub(super) rollbacks: Family<TaskModelLabels, Counter>,
     pub(super) queue: QueueFamilies,
+    pub(super) learning: LearningFamilies,
     pub(super) webhook_tries: Family<WebhookLabels, Counter>,
     pub(super) uptime: Number,
     pub(super) cpu: Number,
@@ -217,6 +219,7 @@ impl Families {
             shadow: to.add("router_shadow_runs", "Runs of shadow versions"),
             rollbacks: to.add("router_rollbacks", "Canaries taken back"),
             queue: QueueFamilies::declare(&mut to),
+            learning: LearningFamilies::declare(&mut to),
             webhook_tries: to.add("router_webhook_tries", "Tries to send a result to where its caller asked"),
             uptime: to.add("process_uptime_seconds", "Time since the process started"),
             cpu: Number::default(),

@@ -24,6 +24,9 @@ fn all() -> (Metrics, Observed) {
     metrics.lost("pump", 0);
     metrics.lost("pump", 3);
     metrics.webhook("pump", WebhookOutcome::GivenUp);
+    metrics.label("pump", "forest", true);
+    metrics.drift("pump", "forest", Drift { alarm: true, cut: false });
+    metrics.records_skipped(5);
     metrics.tokens(100);
     let text = str::to_owned;
     let observed = Observed {
@@ -37,6 +40,8 @@ fn all() -> (Metrics, Observed) {
         }],
         loaded: vec![LoadedVersion { task: text("pump"), model: text("forest"), version: 2 }],
         cache: CacheStats { memory_hits: 3, redis_hits: 2, joined: 1, misses: 4, ..CacheStats::default() },
+        accuracies: vec![BelievedAccuracy { task: text("pump"), model: text("forest"), version: 2, accuracy: 0.875 }],
+        inputs: vec![InputDrift { task: text("pump"), field: text("pressure"), psi: 0.5 }],
     };
     (metrics, observed)
 }
@@ -70,6 +75,11 @@ fn what_was_counted_is_told() {
         (r#"router_canary_requests_total{task="pump",model="forest",arm="canary"}"#, 1.0),
         (r#"router_shadow_runs_total{task="pump",model="forest",agreed="no"}"#, 1.0),
         (r#"router_rollbacks_total{task="pump",model="forest"}"#, 1.0),
+        (r#"router_labels_total{task="pump",model="forest",correct="yes"}"#, 1.0),
+        (&format!("router_accuracy{forest}"), 0.875),
+        (r#"router_drifts_total{task="pump",model="forest",kind="alarm"}"#, 1.0),
+        ("router_label_records_skipped_total", 5.0),
+        (r#"router_input_drift{task="pump",field="pressure"}"#, 0.5),
         (r#"router_backlog_jobs{task="pump",tier="fast"}"#, 6.0),
         (r#"router_inflight_jobs{task="pump",tier="fast"}"#, 2.0),
         (r#"router_backlog_seconds{task="pump"}"#, 1.5),

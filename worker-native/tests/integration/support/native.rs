@@ -36,6 +36,8 @@ impl Native {
             .env("MODEL_SESSIONS", "1")
             .env("LOG_LEVEL", "info")
             .env("DRAIN_DELAY_MS", "0")
+            // Tests count runs.
+            .env("PAIR_SHARE", "0")
             .envs(settings.iter().copied());
         let mut process = Process::start(&mut command);
         let log = Arc::new(Mutex::new(Vec::new()));

@@ -97,6 +97,7 @@ impl Routed {
             job_id: None,
             sensor_id: None,
             decision: Some(&routed.decision),
+            awaited: false,
         };
         let given = answering::answer(app, asked).await?;
         drop(counted);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use worker_native::queue::{Entry, Outcome, Priority, Retry};
+use worker_native::queue::{Belief, Entry, NewLabel, Outcome, Priority, Retry};
 
 use super::super::rig::{Backend, LONG, OnRedis, Rig, SHORT_LEASE, TASK, entry, new_once, of_class, of_tenant, result};
 use super::{Admin, key};
@@ -17,6 +17,10 @@ async fn everything(rig: &Rig<OnRedis>) {
     rig.hand_in(new_once(entry(), "k", "print")).await;
     rig.begin(TASK, "call", "print", LONG).await.unwrap();
     rig.set_fact(TASK, "accuracy", "fast", Some("0.9")).await.unwrap();
+    rig.keep_answers(TASK, vec![("r".to_owned(), "x".to_owned())]).await.unwrap();
+    let (answer, version, after) = ("r".to_owned(), "m/1".to_owned(), Belief::default());
+    let label = NewLabel { answer, remember: LONG, version, before: String::new(), after };
+    rig.label(TASK, &label).await.unwrap();
     let held = rig.claim(TASK, "c1", 10).await.unwrap();
     assert_eq!(held.len(), 5);
     rig.release(TASK, "c1", std::slice::from_ref(&held[0].ticket)).await.unwrap();
