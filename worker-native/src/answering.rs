@@ -16,7 +16,7 @@ use crate::clock::now_ms;
 use crate::engine::{Answer, Card, ModelVersion, PoolError, Prediction, Row, RunFacts};
 use crate::rollout::shadow::Compared;
 use crate::rollout::{Answered, Assignment, Rollout, Run};
-use crate::routing::DecisionRecord;
+use crate::routing::{Binding, DecisionRecord};
 
 /// How long after its pool a waiting reading is given up here: two timers of one moment have no order.
 const AFTER_THE_POOL: Duration = Duration::from_millis(2);
@@ -44,6 +44,8 @@ pub struct Asked<'a> {
     pub decision: Option<&'a DecisionRecord>,
     /// Another process waits for the answer, and knows it by a name of its own.
     pub awaited: bool,
+    /// What of it a worker may change that the reading is handed to.
+    pub binding: Binding,
 }
 
 /// An answer, and how it came about.
@@ -167,7 +169,7 @@ fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
     app.learning.inputs.saw(&given.card.task, asked.input, now_ms(), || given.card.usual_fields());
     if !asked.awaited {
         let (task, model) = (given.card.task.as_str().into(), given.card.model.as_str().into());
-        let probability = asked.decision.and_then(|decision| decision.probability);
+        let probability = asked.decision.and_then(DecisionRecord::drawn);
         let answered = Answered { task, model, assignment: asked.assignment.clone(), prediction, probability };
         app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
     }

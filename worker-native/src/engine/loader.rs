@@ -21,6 +21,7 @@ use super::runtime::{Columns, OrtBackend, Provider, Runtime, SessionOptions, Sou
 use super::stats::Stats;
 use super::tensor::{DataType, Signature};
 use super::trees::TreeModel;
+use super::profile::Fit;
 use super::warm_up::{Samples, Timing, tensors, warm_up};
 use crate::clock::millis;
 use crate::config::ModelsConfig;
@@ -202,6 +203,7 @@ impl Loader {
             workers: sessions,
             watches: Mutex::default(),
             tasks: self.tasks.clone(),
+            fit: Mutex::new(Fit::new(timing.single, timing.largest, timing.max_batch)),
             warm_up: WarmUp {
                 load_ms: millis(started.elapsed()),
                 single_us: micros(timing.single),
