@@ -249,6 +249,8 @@ fn entry(app: &App, asked: &Asked<'_>, deadline: Instant) -> Entry {
         tenant: None,
         callback: None,
         awaited: true,
+        // Whoever waits for it tells of it.
+        weighed: None,
         input: asked.input.clone(),
     }
 }

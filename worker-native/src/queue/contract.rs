@@ -319,6 +319,9 @@ pub trait JobBook: Send + Sync {
     /// A job's state; `None` for an id that never was, or whose result has expired.
     async fn job(&self, task: &str, job_id: &str) -> Result<Option<JobState>, QueueError>;
 
+    /// An unsettled job as it was handed in; `None` once it has ended, or where it is gone.
+    async fn entry(&self, task: &str, job_id: &str) -> Result<Option<Entry>, QueueError>;
+
     /// The newest results of some tasks, newest first.
     async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError>;
 

@@ -56,6 +56,7 @@ async fn hand_in(queue: &RedisQueue, url: &str) -> String {
         model_version: 1,
         fallback: false,
         pinned: false,
+        binding: Default::default(),
         decision: DecisionRecord::default(),
         accepted_at: 0,
         deadline_at: None,
@@ -63,6 +64,7 @@ async fn hand_in(queue: &RedisQueue, url: &str) -> String {
         tenant: None,
         callback: Some(url.to_owned()),
         awaited: false,
+        weighed: None,
         input: Input::Features(vec![45.3, 2.8, 6.5, 152.0, 87.5, 0.75, 0.0]),
     };
     let job_id = entry.job_id.clone();

@@ -86,6 +86,7 @@ fn job(tenant: Option<&str>) -> NewJob {
         tenant: tenant.map(str::to_owned),
         callback: None,
         awaited: false,
+        weighed: None,
         input: Input::Features(vec![0.25; 4]),
     };
     NewJob { entry, left: None, room: Some(1), once: None }

@@ -113,6 +113,7 @@ fn entry(lane: &str) -> Entry {
         tenant: None,
         callback: None,
         awaited: false,
+        weighed: None,
         input: Input::Features(vec![0.5; 8]),
     }
 }

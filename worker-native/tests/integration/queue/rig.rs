@@ -233,6 +233,7 @@ pub(crate) fn entry() -> Entry {
         model_version: 1,
         fallback: false,
         pinned: false,
+        binding: Default::default(),
         decision: DecisionRecord::default(),
         accepted_at: 1,
         deadline_at: None,
@@ -240,6 +241,7 @@ pub(crate) fn entry() -> Entry {
         tenant: None,
         callback: None,
         awaited: false,
+        weighed: None,
         input: Input::Features(vec![1.5, -2.5]),
     }
 }
