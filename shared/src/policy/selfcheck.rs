@@ -141,7 +141,7 @@ fn moment(dice: &mut Dice) -> Moment {
 
 fn plan_bits(plan: &Plan) -> [u8; 24] {
     let mut bits = [0; 24];
-    let numbers = [plan.x0, plan.x_inf, plan.gap_mean, plan.price, plan.relax_us, plan.epsilon];
+    let numbers = [plan.x0, plan.x_inf, plan.usual_us, plan.price, plan.relax_us, plan.epsilon];
     for (place, number) in bits.chunks_exact_mut(4).zip(numbers) {
         place.copy_from_slice(&number.to_bits().to_le_bytes());
     }
