@@ -44,15 +44,15 @@ pub struct Label {
     /// Was the answer right?
     pub correct: bool,
     /// The chance that the version had to be chosen, as logged with the decision; none where the choice was not drawn.
-    pub probability: Option<f64>,
+    pub propensity: Option<f64>,
 }
 
 impl Label {
     /// The inverse of the propensity, clipped ([`CLIP`]); 1 where the choice was not drawn.
     #[must_use]
     pub fn weight(&self) -> f64 {
-        match self.probability {
-            Some(probability) if probability > 0.0 => (1.0 / probability).clamp(1.0, CLIP),
+        match self.propensity {
+            Some(propensity) if propensity > 0.0 => (1.0 / propensity).clamp(1.0, CLIP),
             Some(_) => CLIP,
             None => 1.0,
         }

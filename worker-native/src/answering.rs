@@ -169,8 +169,8 @@ fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
     app.learning.inputs.saw(&given.card.task, asked.input, now_ms(), || given.card.usual_fields());
     if !asked.awaited {
         let (task, model) = (given.card.task.as_str().into(), given.card.model.as_str().into());
-        let probability = asked.decision.and_then(DecisionRecord::drawn);
-        let answered = Answered { task, model, assignment: asked.assignment.clone(), prediction, probability };
+        let propensity = asked.decision.and_then(DecisionRecord::drawn);
+        let answered = Answered { task, model, assignment: asked.assignment.clone(), prediction, propensity };
         app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
     }
     if let Some(run) = run {

@@ -119,7 +119,7 @@ impl Learning {
     ) -> Result<Counting, QueueError> {
         let answered = &known.answered;
         let (task, version) = (answered.task.to_string(), version_key(&answered.model, answered.assignment.version));
-        let label = Label { job_ms: known.at, correct, probability: answered.probability.map(f64::from) };
+        let label = Label { job_ms: known.at, correct, propensity: answered.propensity.map(f64::from) };
         let line = {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(lines.entry((task.clone(), version.clone())).or_default())

@@ -18,12 +18,12 @@ impl Random {
 }
 
 fn label(job_ms: u64, correct: bool) -> Label {
-    Label { job_ms, correct, probability: None }
+    Label { job_ms, correct, propensity: None }
 }
 
 fn labels() -> impl Strategy<Value = Vec<Label>> {
     let one = (0..10 * MINUTE, any::<bool>(), prop::option::of(0.0..=1.0));
-    prop::collection::vec(one.prop_map(|(job_ms, correct, probability)| Label { job_ms, correct, probability }), 1..60)
+    prop::collection::vec(one.prop_map(|(job_ms, correct, propensity)| Label { job_ms, correct, propensity }), 1..60)
 }
 
 fn taken_in(labels: &[Label], half_life_ms: f64) -> Evidence {
@@ -120,20 +120,20 @@ fn weights_against_the_bias_of_routing_undo_it() {
     let (mut plain, mut weighted) = (Evidence::default(), Evidence::default());
     for _ in 0..40_000 {
         let easy = random.next() < 0.5;
-        let probability = if easy { 1.0 } else { 0.1 };
-        if random.next() >= probability {
+        let propensity = if easy { 1.0 } else { 0.1 };
+        if random.next() >= propensity {
             continue;
         }
         let correct = random.next() < if easy { 0.9 } else { 0.5 };
-        let one = Label { job_ms: 0, correct, probability: Some(probability) };
+        let one = Label { job_ms: 0, correct, propensity: Some(propensity) };
         plain.add(1.0, correct, 0, settings.half_life_ms);
         weighted.add(one.weight(), correct, 0, settings.half_life_ms);
     }
     assert!((weighted.mean().unwrap() - 0.7).abs() < 0.02, "{weighted:?}");
     assert!((plain.mean().unwrap() - 0.7).abs() > 0.1, "{plain:?}");
     assert!(weighted.n_eff() < plain.n_eff() / 2.0, "unequal weights are worth less");
-    assert_eq!(Label { probability: Some(0.001), ..label(0, true) }.weight(), CLIP);
-    assert_eq!(Label { probability: Some(f64::NAN), ..label(0, true) }.weight(), CLIP);
+    assert_eq!(Label { propensity: Some(0.001), ..label(0, true) }.weight(), CLIP);
+    assert_eq!(Label { propensity: Some(f64::NAN), ..label(0, true) }.weight(), CLIP);
 }
 
 #[test]

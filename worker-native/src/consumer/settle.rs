@@ -152,7 +152,7 @@ impl Consumer {
             decided_by: entry.decision.by.clone(),
             decision: entry.decision.clone(),
             weighed: entry.weighed.clone(),
-            probability: entry.decision.drawn(),
+            propensity: entry.decision.drawn(),
             pinned: entry.pinned,
             latency_ms: whole_ms(job.waited + departure.claimed_at.elapsed()),
             queue_depth: departure.depth,

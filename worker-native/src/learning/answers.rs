@@ -32,7 +32,7 @@ struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     prediction: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    probability: Option<f32>,
+    propensity: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     job_id: Option<String>,
     /// No evidence in a rollout.
@@ -66,7 +66,7 @@ struct Told {
     #[serde(default)]
     prediction: serde_json::Value,
     #[serde(default)]
-    probability: Option<f32>,
+    propensity: Option<f32>,
     #[serde(default)]
     pinned: bool,
 }
@@ -109,7 +109,7 @@ async fn write(app: &App, new: &Unwritten) -> Result<(), QueueError> {
             version: answered.assignment.version,
             at: known.at,
             prediction: answered.prediction.as_deref().map(str::to_owned),
-            probability: answered.probability,
+            propensity: answered.propensity,
             job_id: job_id.as_deref().map(str::to_owned),
             pinned: !answered.assignment.is_compared(),
             case: case_of(app, request_id, job_id.as_deref()),
@@ -186,7 +186,7 @@ async fn of_job(app: &App, task: &str, job_id: &str) -> Result<Option<Known>, Qu
         model: Arc::from(told.model.as_str()),
         assignment,
         prediction: told.prediction.as_str().map(Arc::from),
-        probability: told.probability,
+        propensity: told.propensity,
     };
     Ok(Some(Known { answered, name: job_id.to_owned(), at: told.finished_at, is_job: true }))
 }
@@ -198,7 +198,7 @@ impl Record {
             model: Arc::from(self.model.as_str()),
             assignment: assignment(app, task, &self.model, self.version, self.pinned),
             prediction: self.prediction.as_deref().map(Arc::from),
-            probability: self.probability,
+            propensity: self.propensity,
         };
         let name = name_of(request_id, self.job_id.as_deref(), self.at);
         Known { answered, name, at: self.at, is_job: self.job_id.is_some() }

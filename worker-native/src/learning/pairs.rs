@@ -29,13 +29,16 @@ struct Count {
 /// A model's version, by name.
 type Name = (String, u32);
 
+/// By the two versions, in the order of their names.
+type Counts = BTreeMap<(Name, Name), Count>;
+
 /// What came of readings that two tiers answered.
 #[derive(Debug)]
 pub struct Pairs {
     share: f64,
     place: Arc<Semaphore>,
-    /// By task, and by the two versions in the order of their names; as many as the repository has.
-    counts: Mutex<BTreeMap<String, BTreeMap<(Name, Name), Count>>>,
+    /// By task; as many pairs as the repository has.
+    counts: Mutex<BTreeMap<String, Counts>>,
 }
 
 /// How two versions compare.

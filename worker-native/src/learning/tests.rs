@@ -18,7 +18,7 @@ fn known(name: &str, version: u32) -> Known {
         model: "forest".into(),
         assignment: Assignment::outside(version),
         prediction: Some("normal".into()),
-        probability: None,
+        propensity: None,
     };
     Known { answered, name: name.to_owned(), at: NOW, is_job: false }
 }

@@ -260,7 +260,7 @@ pub struct ResultRecord {
     pub weighed: Option<Weighed>,
     /// The chance that the tier had to be chosen, where the choice was drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub probability: Option<f32>,
+    pub propensity: Option<f32>,
     /// The caller named the version: no evidence in a rollout.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,

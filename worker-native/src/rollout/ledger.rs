@@ -29,7 +29,7 @@ pub struct Answered {
     /// The class, or `normal` / `anomaly`; none where the answer is no such word.
     pub prediction: Option<Arc<str>>,
     /// The chance that the tier had to be chosen, where the choice was drawn.
-    pub probability: Option<f32>,
+    pub propensity: Option<f32>,
 }
 
 /// An answer that may be labelled.
@@ -219,7 +219,7 @@ mod tests {
             model: "m".into(),
             assignment,
             prediction: Some("normal".into()),
-            probability: None,
+            propensity: None,
         }
     }
 

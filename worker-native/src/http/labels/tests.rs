@@ -67,7 +67,7 @@ fn remember(ledger: &Ledger, id: &str, task: &str, assignment: Assignment, predi
     ledger.remember(
         id,
         None,
-        Answered { task: task.into(), model: "m".into(), assignment, prediction, probability: None },
+        Answered { task: task.into(), model: "m".into(), assignment, prediction, propensity: None },
         0,
     );
 }
