@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::queue::{Claimed, QueueError, Tended};
 use bind::Bound;
-use held::Held;
+use held::{Held, Hold};
 
 /// Longest pause between two tries while the queue cannot be used.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -72,7 +72,14 @@ impl Consumer {
         let mut backoff = Backoff::default();
         let mut reclaim_at = Instant::now();
         while let Some(Ok(first)) = self.shutdown.run_until_cancelled(Arc::clone(&room).acquire_owned()).await {
-            let places = places(&room, first, self.app.config.queue.claim_batch as usize);
+            let most = self.window().saturating_sub(self.held.count()).min(self.app.config.queue.claim_batch as usize);
+            if most == 0 {
+                // What is held is enough for the workers: whatever is claimed later is bound by a younger picture.
+                drop(first);
+                self.shutdown.run_until_cancelled(jobs.join_next()).await;
+                continue;
+            }
+            let places = places(&room, first, most);
             let limit = places.len();
             match self.take(limit, &mut reclaim_at).await {
                 Ok(claimed) if claimed.is_empty() => {
@@ -160,12 +167,10 @@ impl Consumer {
             // One task for a run: its readings are all handed to the model before its worker, woken by the first, comes
             // to look. That is what makes them one batch.
             jobs.spawn(async move {
-                let each = run.into_iter().map(|(hold, place, Bound { job, hopeless })| {
-                    let consumer = &consumer;
-                    // A panic on one job leaves that one to its lease, and not its neighbours.
-                    let work = async move { consumer.run_job(&job, (claimed_at, hopeless), &hold).await };
-                    AssertUnwindSafe(work).catch_unwind().map(move |_| drop(place))
-                });
+                let mut each = Vec::with_capacity(run.len());
+                for (hold, place, bound) in run {
+                    each.push(consumer.run_bound(bound, claimed_at, (hold, place)));
+                }
                 join_all(each).await;
             });
         }
@@ -186,6 +191,21 @@ impl Consumer {
             drop(place);
         });
         self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;
+    }
+
+    /// Runs one job of a run; a panic on it leaves it to its lease, and not its neighbours.
+    async fn run_bound(
+        &self,
+        Bound { job, hopeless }: Bound,
+        claimed_at: Instant,
+        (hold, place): (Hold, Option<OwnedSemaphorePermit>),
+    ) {
+        let work = self.run_job(&job, (claimed_at, hopeless), &hold);
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+            tracing::error!(task = %self.task, job_id = %job.ticket.job_id, "a job's run panicked; its lease ends");
+        }
+        drop(hold);
+        drop(place);
     }
 
     /// Begins the leases of held jobs anew, three times a lease, until `done`.

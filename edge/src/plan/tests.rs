@@ -51,7 +51,7 @@ fn seen(depth: u32, age_ms: u64) -> SnapshotCache {
 }
 
 fn planned(body: &str, catalog_age_ms: u64, snapshots: &SnapshotCache) -> Plan {
-    plan(body.as_bytes(), Some(&known(catalog_age_ms)), snapshots, &config(), NOW)
+    plan((body.as_bytes(), "r"), Some(&known(catalog_age_ms)), snapshots, &config(), NOW)
 }
 
 fn advice(body: &str, snapshots: &SnapshotCache) -> Option<(String, Reason)> {
@@ -101,7 +101,7 @@ fn a_type_alone_is_no_advice_and_beside_a_name_no_hindrance() {
 
 #[test]
 fn without_a_catalog_only_json_is_checked() {
-    let plan = |body: &str| super::plan(body.as_bytes(), None, &seen(0, 0), &config(), NOW);
+    let plan = |body: &str| super::plan((body.as_bytes(), "r"), None, &seen(0, 0), &config(), NOW);
     assert_eq!(plan(WRONG).outcome, Ok(Forward::default()));
     assert_eq!(plan("[1]").outcome.unwrap_err().code, ErrorCode::InvalidJson);
 }

@@ -5,7 +5,6 @@
 //! policies, and where nothing is planned, every job runs as it was handed in. The lane a job counts under stays the one
 //! it was accepted with: the counters know no other.
 
-use shared::policy::bind::QUANTILES;
 use shared::policy::{Batches, Behind, Claimed as Claim, Plan, PolicyKind, TierModel, bind};
 use shared::snapshot::TaskLoad;
 
@@ -15,6 +14,12 @@ use crate::queue::{Claimed, Entry};
 
 /// The share of the workers' time below which jobs without a deadline are lifted.
 const CALM: f32 = 0.7;
+
+/// Runs of each worker that a consumer holds jobs for: one that runs, one that waits for it, and as many on their way in
+/// and out.
+const RUNS_AHEAD: usize = 4;
+/// Fewer jobs than this are held nowhere: settling them takes its time as well.
+const LEAST_WINDOW: usize = 32;
 
 /// A claimed job on its way to its start.
 #[derive(Debug)]
@@ -75,6 +80,20 @@ impl Consumer {
         runs
     }
 
+    /// How many jobs to hold at once. Under `slack-split`, where there are deadlines, a few runs a worker and no more.
+    pub(super) fn window(&self) -> usize {
+        let most = self.app.config.queue.concurrency as usize;
+        let split = self.app.policies.of(&self.task).policy.kind == PolicyKind::SlackSplit;
+        if !split || self.app.planner.deadline(&self.task).is_none() {
+            return most;
+        }
+        let index = self.app.engine.index();
+        let Some(task) = index.tasks.get(&self.task) else { return most };
+        let pools = task.models.values().filter_map(|model| model.versions.get(&model.default_version)?.pool());
+        let rows = pools.map(|pool| pool.workers() * pool.warm_up.max_batch).max().unwrap_or(0);
+        (RUNS_AHEAD * rows).clamp(LEAST_WINDOW.min(most), most)
+    }
+
     /// A process that takes no readings in learns from claims what deadlines there are.
     fn note_deadlines(&self, claimed: &[Claimed]) {
         if self.app.config.role.serves_api() {
@@ -101,8 +120,9 @@ impl Consumer {
             None => (deadline_us - job.waited.as_secs_f32() * 1e6).max(0.0),
         });
         let slack_us = Behind::between(count, head_us, deadline_us).slack_us;
-        debug_assert_eq!(slack_us.len(), QUANTILES);
-        Behind { count, slack_us, rate: plan.rate, idc: plan.idc, deadline_us, workers: plan.workers }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; at least a tenth")]
+        let workers = plan.workers.round() as u32;
+        Behind { count, slack_us, rate: plan.rate, idc: plan.idc, deadline_us, workers: workers.max(1) }
     }
 
     /// The job for a model of its tier; as it is where that is its own, or where none of the tier can be served.

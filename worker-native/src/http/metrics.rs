@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::clock::now_ms;
 use crate::queue::Depths;
 use crate::telemetry::metrics::{
-    self, BelievedAccuracy, InputDrift, LoadedVersion, Observed, QueueDepth, QueueState, TierState,
+    self, BelievedAccuracy, InputDrift, LoadedVersion, Observed, PlanState, QueueDepth, QueueState, TierState,
 };
 
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
@@ -28,9 +28,13 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, ApiError
 }
 
 fn observed(app: &App) -> Observed {
-    let mut queue = Vec::new();
+    let (mut queue, mut plans) = (Vec::new(), Vec::new());
     for task in &app.engine.catalog().tasks {
         let load = app.snapshots.load(&task.schema.name);
+        if let Some(plan) = &load.plan {
+            let (share, exploration) = (f64::from(plan.x0), f64::from(plan.epsilon));
+            plans.push(PlanState { task: task.schema.name.clone(), mode: plan.mode, share, exploration });
+        }
         for (tier, load) in task.schema.tiers.iter().zip(&load.tiers) {
             let jobs = u64::from(load.depth);
             queue.push(QueueDepth { task: task.schema.name.clone(), tier: tier.clone(), jobs });
@@ -57,6 +61,7 @@ fn observed(app: &App) -> Observed {
         uptime: app.started.elapsed(),
         queue,
         queues,
+        plans,
         loaded: loaded.collect(),
         cache: app.cache.stats(),
         accuracies: accuracies.collect(),

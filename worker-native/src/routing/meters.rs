@@ -17,6 +17,10 @@ const KEEPER_SEEN: Duration = Duration::from_secs(10);
 const MOST_KEEPERS: usize = 4_096;
 /// The memory of the arrival rate, in seconds.
 const RATE_MEMORY: f64 = 1.0;
+/// The memory of peaks of it, in seconds.
+const PEAK_MEMORY: f64 = 60.0;
+/// A rate over less than this would be noise, in seconds.
+const SHORTEST: f64 = 0.05;
 /// The memory of the arrivals' dispersion, in periods.
 const DISPERSION_MEMORY: f64 = 40.0;
 /// Decisions in a period that make a share worth believing.
@@ -29,13 +33,15 @@ const KAPPA_SAMPLES: f64 = 50.0;
 pub(super) struct Arrivals {
     total: Option<(u64, Instant)>,
     rate: f64,
+    last: f64,
+    peak: f64,
     mean: f64,
     square: f64,
 }
 
 impl Arrivals {
     pub(super) const fn new() -> Self {
-        Self { total: None, rate: 0.0, mean: 0.0, square: 0.0 }
+        Self { total: None, rate: 0.0, last: 0.0, peak: 0.0, mean: 0.0, square: 0.0 }
     }
 
     /// Takes in how many have arrived so far.
@@ -46,13 +52,15 @@ impl Arrivals {
         };
         let passed = now.saturating_duration_since(at).as_secs_f64();
         // What comes in between two looks of one moment is counted with the next.
-        if passed < 1e-3 {
+        if passed < SHORTEST {
             return;
         }
         self.total = Some((total, now));
         let came = to_f64(total.saturating_sub(before));
         let weight = 1.0 - (-passed / RATE_MEMORY).exp();
-        self.rate += weight * (came / passed - self.rate);
+        self.last = came / passed;
+        self.rate += weight * (self.last - self.rate);
+        self.peak = self.last.max(self.peak * (-passed / PEAK_MEMORY).exp());
         let weight = 1.0 / DISPERSION_MEMORY;
         self.mean += weight * (came - self.mean);
         self.square += weight * (came * came - self.square);
@@ -61,6 +69,16 @@ impl Arrivals {
     /// Arrivals a second.
     pub(super) const fn rate(&self) -> f64 {
         self.rate
+    }
+
+    /// Arrivals a second in the last period alone.
+    pub(super) const fn last(&self) -> f64 {
+        self.last
+    }
+
+    /// The highest of such rates lately.
+    pub(super) const fn peak(&self) -> f64 {
+        self.peak
     }
 
     /// Index of dispersion of the counts of a period: variance over mean; 1 where too little came.

@@ -263,7 +263,9 @@ impl State {
             kappa: if of > 0.0 { learned / of } else { own.kappa },
             classes: self.recent.classes(),
             realised: self.shares.take(),
-            policy: Some(look.in_force.policy.kind),
+            last_rate: Some(float(self.queued.last() + self.synchronous.last())),
+            peak_rate: Some(float(self.queued.peak() + self.synchronous.peak())),
+            policy: Some(look.in_force.policy),
             previous: self.plan.as_ref(),
             ..Observations::default()
         };
@@ -294,7 +296,8 @@ impl State {
 fn is_near(a: &Plan, b: &Plan) -> bool {
     let near = |a: f32, b: f32| (a - b).abs() <= 0.05 * a.abs().max(b.abs());
     a.policy == b.policy
-        && (a.mode, a.lower, a.upper, a.workers, a.reject) == (b.mode, b.lower, b.upper, b.workers, b.reject)
+        && (a.mode, a.lower, a.upper, a.reject) == (b.mode, b.lower, b.upper, b.reject)
+        && near(a.workers, b.workers)
         && (a.x0 - b.x0).abs() < 0.005
         && near(a.work_us, b.work_us)
         && near(a.rate, b.rate)

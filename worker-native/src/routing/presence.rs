@@ -43,7 +43,7 @@ impl Told {
     /// What cannot be read tells nothing.
     fn from_text(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
-        let mut float = |parts: &mut std::str::Split<'_, char>| -> Option<f32> {
+        let float = |parts: &mut std::str::Split<'_, char>| -> Option<f32> {
             parts.next()?.parse::<f32>().ok().filter(|value| value.is_finite() && *value >= 0.0)
         };
         let workers = parts.next()?.parse().ok()?;

@@ -162,7 +162,7 @@ fn both(reason: &str, edge: f32, tier: usize, own: &Decision) -> f32 {
 
 /// The chance of a tier to answer in time; none where no plan predicts it.
 pub(super) fn on_time(load: &TaskLoad, own: &Decision, tier: usize) -> Option<f32> {
-    let planned = load.plan.as_ref()?.policy.is_none_or(|kind| kind == PolicyKind::SlackSplit);
+    let planned = load.plan.as_ref()?.policy.is_none_or(|policy| policy.kind == PolicyKind::SlackSplit);
     own.on_time.get(tier).copied().filter(|chance| planned && *chance > 0.0)
 }
 

@@ -105,7 +105,7 @@ fn entry(lane: &str) -> Entry {
         model_version: 1,
         fallback: false,
         pinned: false,
-        binding: Default::default(),
+        binding: crate::routing::Binding::default(),
         decision: DecisionRecord::default(),
         accepted_at: 1,
         deadline_at: None,

@@ -16,6 +16,7 @@ use prometheus_client::registry::{Metric, Registry};
 
 use super::learning::LearningFamilies;
 use super::queue::QueueFamilies;
+use super::routing::RoutingFamilies;
 
 /// A gauge of whole numbers, and one of others.
 pub(super) type Count = Gauge<u64, AtomicU64>;
@@ -177,6 +178,7 @@ pub(super) struct Families {
     pub(super) rollbacks: Family<TaskModelLabels, Counter>,
     pub(super) queue: QueueFamilies,
     pub(super) learning: LearningFamilies,
+    pub(super) routing: RoutingFamilies,
     pub(super) webhook_tries: Family<WebhookLabels, Counter>,
     pub(super) uptime: Number,
     pub(super) cpu: Number,
@@ -227,6 +229,7 @@ impl Families {
             rollbacks: to.add("router_rollbacks", "Canaries taken back"),
             queue: QueueFamilies::declare(&mut to),
             learning: LearningFamilies::declare(&mut to),
+            routing: RoutingFamilies::declare(&mut to),
             webhook_tries: to.add("router_webhook_tries", "Tries to send a result to where its caller asked"),
             uptime: to.add("process_uptime_seconds", "Time since the process started"),
             cpu: Number::default(),
