@@ -162,7 +162,8 @@ impl Consumer {
         let claimed = claimed.into_iter().filter(|job| !self.held.has(&job.ticket));
         let (suspects, others): (Vec<_>, Vec<_>) = claimed.partition(|job| job.attempt >= SUSPECT_ATTEMPT);
         for run in self.bind(others, drained) {
-            let run: Vec<_> = run.into_iter().map(|bound| (self.held.hold(&bound.job.ticket), places.pop(), bound)).collect();
+            let run: Vec<_> =
+                run.into_iter().map(|bound| (self.held.hold(&bound.job.ticket), places.pop(), bound)).collect();
             let consumer = Arc::clone(self);
             // One task for a run: its readings are all handed to the model before its worker, woken by the first, comes
             // to look. That is what makes them one batch.

@@ -24,10 +24,10 @@ pub mod queue;
 pub mod webhook;
 
 mod client;
-mod dlq;
+pub mod dlq;
 pub mod doctor;
 pub mod load;
 pub mod models_cli;
-mod why;
+pub mod why;
 
 pub mod clock;

@@ -18,7 +18,10 @@ pub struct DecisionsConfig {
 pub(super) fn read(read: &mut Reader) -> DecisionsConfig {
     DecisionsConfig {
         log: read
-            .optional("DECISION_LOG", "the file in which every decision is logged, one JSON line each; nothing logs none")
+            .optional(
+                "DECISION_LOG",
+                "the file in which every decision is logged, one JSON line each; nothing logs none",
+            )
             .map(PathBuf::from),
         sample: read.ratio("DECISION_LOG_SAMPLE", 1.0, "share of the readings that is in the decision log"),
         max_bytes: read.number(

@@ -110,7 +110,8 @@ impl Consumer {
     fn behind(&self, claimed: &[Claimed], load: &TaskLoad, plan: &Plan, drained: bool) -> Behind {
         let deadline_us = self.app.planner.deadline(&self.task).map_or(f32::INFINITY, |left| left.as_secs_f32() * 1e6);
         let sight = self.app.admission.sight(&self.task);
-        let running = sight.map_or(0, |sight| sight.counts.running.values().fold(0_u32, |sum, jobs| sum.saturating_add(*jobs)));
+        let running =
+            sight.map_or(0, |sight| sight.counts.running.values().fold(0_u32, |sum, jobs| sum.saturating_add(*jobs)));
         let claims = u32::try_from(claimed.len()).unwrap_or(u32::MAX);
         let held = u32::try_from(self.held.count()).unwrap_or(u32::MAX).saturating_add(claims);
         let count = if drained { 0 } else { load.depth().saturating_sub(running.max(held)) };
@@ -177,13 +178,7 @@ fn claim_of(job: &Claimed, load: &TaskLoad, (calm, ahead_us): (bool, f32)) -> Op
     let idle = job.left.is_none() && !calm;
     let free = entry.binding.movable && !entry.pinned && !entry.fallback && reached && !idle;
     let left_us = job.left.map_or(f32::INFINITY, |left| left.as_secs_f32() * 1e6);
-    Some(Claim {
-        slack_us: left_us - ahead_us,
-        class: entry.priority,
-        pinned: (!free).then_some(hint),
-        floor,
-        hint,
-    })
+    Some(Claim { slack_us: left_us - ahead_us, class: entry.priority, pinned: (!free).then_some(hint), floor, hint })
 }
 
 /// The version that a model's rollout gives the job's sensor.
@@ -218,7 +213,8 @@ mod tests {
     }
 
     fn job(tier: &str, left_ms: Option<u64>, binding: Binding) -> Claimed {
-        let decision = serde_json::to_value(DecisionRecord { tier: Some(tier.to_owned()), ..DecisionRecord::default() });
+        let decision =
+            serde_json::to_value(DecisionRecord { tier: Some(tier.to_owned()), ..DecisionRecord::default() });
         let entry = serde_json::json!({
             "job_id": "pump.1", "request_id": "r", "task": "pump", "sensor_id": null, "timestamp": null, "lane": tier,
             "model": "m", "model_version": 1, "fallback": false, "decision": decision.unwrap(), "accepted_at": 1,

@@ -256,12 +256,18 @@ fn tiers(app: &App, task: &str, told: &mut BTreeMap<String, (Tiers, Instant)>) -
         at: now_ms(),
         policy: in_force.policy.kind.name().to_owned(),
         policy_version: in_force.version,
-        workers: load.plan.map_or(1, |plan| plan.workers.max(1)),
+        workers: load.plan.map_or(1, |plan| whole(plan.workers).max(1)),
         tiers: load.tiers.iter().map(tier).collect(),
     };
     let same = before.is_some_and(|(before, _)| Tiers { at: now.at, ..before.clone() } == now);
     told.insert(task.to_owned(), (now.clone(), Instant::now()));
     (!same).then_some(now)
+}
+
+/// A number of workers, which a plan keeps with its fractions.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float keeps to the range")]
+fn whole(workers: f32) -> u32 {
+    workers.round() as u32
 }
 
 #[cfg(test)]

@@ -79,7 +79,13 @@ impl State {
     }
 
     /// Is the plan this process's to make?
-    fn is_maker(&mut self, boot: u64, shared: bool, facts: &[(String, String)], (now, period): (Instant, Duration)) -> bool {
+    fn is_maker(
+        &mut self,
+        boot: u64,
+        shared: bool,
+        facts: &[(String, String)],
+        (now, period): (Instant, Duration),
+    ) -> bool {
         let Some((_, text)) = facts.iter().find(|(field, _)| field == PLAN).filter(|_| shared) else {
             self.stored = None;
             return true;
@@ -370,7 +376,8 @@ fn work(app: &App, task: &str) -> (u32, u64) {
     let index = app.engine.index();
     let Some(task) = index.tasks.get(task) else { return (0, 0) };
     let of_tiers = task.models.values().filter(|model| model.folder.tier.is_some());
-    let pools: Vec<_> = of_tiers.flat_map(|model| model.versions.values()).filter_map(|version| version.pool()).collect();
+    let pools: Vec<_> =
+        of_tiers.flat_map(|model| model.versions.values()).filter_map(|version| version.pool()).collect();
     // Pools of several models share the processor's cores.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = pools.iter().map(|pool| pool.workers()).max().unwrap_or(0).min(cores);

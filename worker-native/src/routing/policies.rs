@@ -280,7 +280,12 @@ mod tests {
     #[test]
     fn what_is_stored_wrongly_counts_as_none() {
         let policies = Policies::new(Policy::default(), false);
-        for wrong in ["", "{}", &put("clever", 1), &put("always-fast", 1).replace("\"queue_threshold\":5", "\"queue_threshold\":0")] {
+        for wrong in [
+            "",
+            "{}",
+            &put("clever", 1),
+            &put("always-fast", 1).replace("\"queue_threshold\":5", "\"queue_threshold\":0"),
+        ] {
             policies.heard("pump", Some(wrong));
             assert_eq!(policies.of("pump").from, From::Default, "{wrong}");
         }
@@ -288,7 +293,8 @@ mod tests {
 
     #[test]
     fn every_bound_is_told() {
-        let knobs = Knobs { headroom: 0.0, fill: 2.0, gain: f32::NAN, z: -1.0, rise: 0.0, exploration: 1.0, patience_ms: 0 };
+        let knobs =
+            Knobs { headroom: 0.0, fill: 2.0, gain: f32::NAN, z: -1.0, rise: 0.0, exploration: 1.0, patience_ms: 0 };
         assert_eq!(knobs.faults().len(), 7);
         assert_eq!(Knobs::default().faults(), []);
         assert_eq!(Knobs::default().tuning(), Tuning::default());

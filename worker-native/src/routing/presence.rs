@@ -114,8 +114,7 @@ impl Peers {
 mod tests {
     use super::*;
 
-    const OWN: Told =
-        Told { workers: 2, busy: 0.5, rate: 1.5, kappa: 1.0, keepers: 3, deadlines_ms: [100, 200] };
+    const OWN: Told = Told { workers: 2, busy: 0.5, rate: 1.5, kappa: 1.0, keepers: 3, deadlines_ms: [100, 200] };
 
     #[test]
     fn what_is_told_is_heard_and_nonsense_is_not() {

@@ -140,11 +140,13 @@ fn lines(path: &std::path::Path) -> Vec<Line> {
 }
 
 fn cases(lines: &[Line]) -> Vec<&Case> {
-    let of = |line| match line {
-        Line::Case(case) => Some(case),
-        Line::Log(_) | Line::Tiers(_) => None,
-    };
-    lines.iter().filter_map(of).collect()
+    let mut cases = vec![];
+    for line in lines {
+        if let Line::Case(case) = line {
+            cases.push(case);
+        }
+    }
+    cases
 }
 
 #[tokio::test]

@@ -80,12 +80,10 @@ impl Routed {
         let id = uuid::Uuid::now_v7().simple().to_string();
         let (app, advice) = (&self.app, Advice::from_headers(&HeaderMap::new()));
         let (in_force, started, at) = (app.policies.of(&self.task), Instant::now(), now_ms());
-        let mut routed =
-            choose(&app.engine.index(), &app.snapshots, &in_force.policy, (&request, &id), &advice).map_err(
-                |none| match none {
-                    NoVersion::Unknown(text) | NoVersion::Unavailable(text) => PoolError::Unavailable(text),
-                },
-            )?;
+        let mut routed = choose(&app.engine.index(), &app.snapshots, &in_force.policy, (&request, &id), &advice)
+            .map_err(|none| match none {
+                NoVersion::Unknown(text) | NoVersion::Unavailable(text) => PoolError::Unavailable(text),
+            })?;
         routed.weighed.policy_version = in_force.version;
         app.planner.routed(task, (None, Priority::Normal), (&routed.decision, &advice), app.config.role.consumes());
         let decision = &routed.decision;
