@@ -45,6 +45,7 @@ const MEAN: Tuning = Tuning {
     absorb: 0.9,
     rise: 0.1,
     dead_band: 0.03,
+    play: 2.0,
     memory_us: 1e6,
     patience_us: 1e6,
     epsilon: 0.02,

@@ -227,8 +227,10 @@ pub struct Tuning {
     pub absorb: f32,
     /// The fastest rise of the share, a second.
     pub rise: f32,
-    /// Changes smaller than this are not published, nor those within two standard deviations of the arrivals' noise.
+    /// Changes smaller than this are not published.
     pub dead_band: f32,
+    /// Nor those within this many standard deviations of the arrivals' noise.
+    pub play: f32,
     /// The time over which the arrival rate is smoothed.
     pub memory_us: f32,
     /// The deadline of jobs that name none, for the backlog that is aimed at.
@@ -256,6 +258,7 @@ impl Default for Tuning {
             absorb: 1.0,
             rise: 0.10,
             dead_band: 0.03,
+            play: 2.0,
             memory_us: 1e6,
             patience_us: 1e6,
             epsilon: 0.02,

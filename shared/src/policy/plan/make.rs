@@ -9,6 +9,9 @@ use crate::policy::math::{larger, logit, number, smaller, unit, within};
 use crate::policy::profile::{MAX_TIERS, ranked};
 use crate::policy::steady::{self, Steering};
 
+/// The headroom that is kept for each period by which a plan arrives late.
+const LATE: f32 = 0.03;
+
 /// No fall larger than this is taken for noise.
 const MOST_NOISE: f32 = 0.15;
 
@@ -29,7 +32,9 @@ pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
     let horizon = within(seen.period_us, 1e3, 1e9) + within(seen.delivery_us, 0.0, 1e9);
     let mean = rate * horizon / 1e6;
     let jobs = larger(mean + tuning.z * (idc * mean).sqrt(), 1e-6);
-    let carried = tuning.headroom * workers * horizon;
+    let late = within(seen.delivery_us, 0.0, 1e9) / within(seen.period_us, 1e3, 1e9);
+    let headroom = tuning.headroom * (1.0 - smaller(LATE * late, 0.2));
+    let carried = headroom * workers * horizon;
     let steady_level = table.hull.level(carried / jobs);
     let (low, high, steady_share) = table.hull.pair(steady_level);
     let full = |tier: usize| table.full.get(tier).copied().unwrap_or(0.0);
@@ -41,8 +46,9 @@ pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
     // of all workers and the backlog that the deadline allows.
     let peak = larger(within(seen.peak_rate.unwrap_or(0.0), 0.0, 1e9) * horizon / 1e6, jobs);
     let absorbed = larger(workers * (horizon + deadline - full(high)) - work_us, 0.0);
-    let wanted = table.hull.level(smaller(by_load, tuning.absorb * absorbed / peak));
-    let budget_inf = tuning.headroom * workers * 1e6 / larger(rate, 1e-6);
+    let safe = tuning.absorb * absorbed / peak;
+    let wanted = table.hull.level(smaller(by_load, safe));
+    let budget_inf = smaller(headroom * workers * 1e6 / larger(rate, 1e-6), safe);
     let cheapest = table.cost(table.hull.pair(0.0).0);
     let saturated = rate * cheapest > tuning.headroom * workers * 1e6;
 
@@ -109,13 +115,15 @@ fn held(
     let counted = larger(within(seen.rate, 0.0, 1e9) * seen.period_us / 1e6, 1.0);
     let relative = smaller((within(seen.idc, 0.0, 1e4) / counted).sqrt(), 1.0);
     let noise = hull.level(budget_inf * (1.0 + relative)) - hull.level(budget_inf);
+    // A plan that arrives late cannot wait for the backlog to tell noise from a rise.
+    let late = within(seen.delivery_us, 0.0, 1e9) / within(seen.period_us, 1e3, 1e9);
     let rise = if rested { tuning.rise * within(seen.elapsed_us, 0.0, 1e7) / 1e6 } else { 0.0 };
     steady::next(
         wanted,
         Steering {
             before: hull.level_of(before.lower, before.upper, before.x0),
             top: hull.top(),
-            dead_band: within(2.0 * noise, tuning.dead_band, MOST_NOISE),
+            dead_band: within(tuning.play * noise / (1.0 + larger(late - 0.5, 0.0)), tuning.dead_band, MOST_NOISE),
             rise,
             pressed,
         },
