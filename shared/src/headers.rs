@@ -44,13 +44,5 @@ pub const TENANT: &str = "x-tenant";
 pub const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Internal headers that only the edge may set; a caller's own are dropped at the edge.
-pub const EDGE_ONLY: [&str; 8] = [
-    ROUTE,
-    ROUTE_REASON,
-    ROUTE_DEPTH,
-    ROUTE_SNAPSHOT_AGE,
-    ROUTE_MODE,
-    ROUTE_PROPENSITY,
-    ROUTE_SHARE,
-    ROUTE_KEEPER,
-];
+pub const EDGE_ONLY: [&str; 8] =
+    [ROUTE, ROUTE_REASON, ROUTE_DEPTH, ROUTE_SNAPSHOT_AGE, ROUTE_MODE, ROUTE_PROPENSITY, ROUTE_SHARE, ROUTE_KEEPER];

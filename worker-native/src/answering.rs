@@ -42,10 +42,10 @@ pub struct Asked<'a> {
     pub sensor_id: Option<&'a str>,
     /// Why this version, where that is kept with the answer.
     pub decision: Option<&'a DecisionRecord>,
-    /// Another process waits for the answer, and knows it by a name of its own.
-    pub awaited: bool,
     /// What of it a worker may change that the reading is handed to.
     pub binding: Binding,
+    /// Another process waits for the answer, and knows it by a name of its own.
+    pub awaited: bool,
 }
 
 /// An answer, and how it came about.
@@ -169,7 +169,7 @@ fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
     app.learning.inputs.saw(&given.card.task, asked.input, now_ms(), || given.card.usual_fields());
     if !asked.awaited {
         let (task, model) = (given.card.task.as_str().into(), given.card.model.as_str().into());
-        let propensity = asked.decision.and_then(DecisionRecord::drawn);
+        let propensity = asked.decision.and_then(DecisionRecord::propensity_of_the_answer);
         let answered = Answered { task, model, assignment: asked.assignment.clone(), prediction, propensity };
         app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
     }

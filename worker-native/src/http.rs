@@ -50,8 +50,8 @@ pub fn router(app: App) -> Router {
         .route("/info", get(models::info))
         .route("/v1/snapshot", get(views::snapshot))
         .route("/v1/catalog", get(views::catalog))
-        .route("/v1/accuracy", get(accuracy::accuracy))
         .route("/v1/policy", get(policy::show).put(policy::put))
+        .route("/v1/accuracy", get(accuracy::accuracy))
         .merge(oip::health_router(oip.clone()));
     let api = Router::new()
         .route("/predict", post(predict::predict))

@@ -210,6 +210,20 @@ impl Learning {
         self.with(task, &version_key(model, version), labelled).flatten()
     }
 
+    /// What a version's labels are worth, in labels of this moment.
+    #[must_use]
+    pub fn n_eff(&self, of: (&str, &str, u32), now_ms: u64) -> f32 {
+        #[expect(clippy::cast_possible_truncation, reason = "a number of labels")]
+        let n_eff = self.posterior(of, None, now_ms).map_or(0.0, |posterior| posterior.n_eff as f32);
+        n_eff
+    }
+
+    /// Has a detector raised exploration for a version?
+    #[must_use]
+    pub fn is_alarmed(&self, (task, model, version): (&str, &str, u32), now_ms: u64) -> bool {
+        self.with(task, &version_key(model, version), |seen| seen.belief.is_alarmed(now_ms)) == Some(true)
+    }
+
     /// What routing is to believe of a version's accuracy: the posterior's mean, else the training report.
     #[must_use]
     pub fn accuracy(&self, of: (&str, &str, u32), trained: Option<f32>, now_ms: u64) -> Option<f32> {

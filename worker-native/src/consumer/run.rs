@@ -100,8 +100,8 @@ impl Consumer {
             job_id: Some(&entry.job_id),
             sensor_id: entry.sensor_id.as_deref(),
             decision: Some(&entry.decision),
-            awaited: entry.awaited,
             binding: entry.binding,
+            awaited: entry.awaited,
         };
         // Half the lease: behind it the job is better off elsewhere.
         let give_up = Instant::now() + self.app.config.queue.lease / 2;

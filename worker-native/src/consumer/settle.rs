@@ -152,7 +152,7 @@ impl Consumer {
             decided_by: entry.decision.by.clone(),
             decision: entry.decision.clone(),
             weighed: entry.weighed.clone(),
-            propensity: entry.decision.drawn(),
+            propensity: entry.decision.propensity_of_the_answer(),
             pinned: entry.pinned,
             latency_ms: whole_ms(job.waited + departure.claimed_at.elapsed()),
             queue_depth: departure.depth,

@@ -171,7 +171,8 @@ mod tests {
         let now = Instant::now();
         let profile = fit.update(&stats, now);
         assert!((profile.alpha_us - 1_000.0).abs() < 50.0 && (profile.beta_us - 1_000.0).abs() < 20.0, "{profile:?}");
-        assert!(profile.sd_us < 60.0, "{profile:?}");
+        // What is left of it is the warm-up, which was quicker.
+        assert!(profile.sd_us < 200.0, "{profile:?}");
         let later = fit.update(&stats, now + HALF_LIFE * 40);
         assert!((later.alpha_us - 400.0).abs() < 1.0 && (later.beta_us - 500.0).abs() < 1.0, "{later:?}");
     }

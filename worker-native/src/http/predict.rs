@@ -227,8 +227,8 @@ pub(super) async fn run(
         job_id: None,
         sensor_id: request.sensor_id.as_deref(),
         decision: Some(&routed.decision),
-        awaited: false,
         binding: routed.binding,
+        awaited: false,
     };
     let given = answering::answer(app, asked).await;
     drop(counted);

@@ -35,7 +35,8 @@ pub(super) async fn root(State(app): State<App>) -> Response {
             "call off": "DELETE /v1/jobs/{id}", "watch": "GET /v1/jobs/{id}/events", "dead letters": "GET /v1/dead",
             "results": "GET /results?limit=10", "feedback": "POST /feedback", "models": "GET /models",
             "pools": "GET /pool/stats", "info": "GET /info", "metrics": "GET /metrics", "health": "GET /health",
-            "catalog": "GET /v1/catalog", "snapshot": "GET /v1/snapshot", "accuracy": "GET /v1/accuracy", "policy": "GET /v1/policy", "decisions": "GET /v1/decisions/{id}",
+            "catalog": "GET /v1/catalog", "snapshot": "GET /v1/snapshot", "policy": "GET /v1/policy",
+            "accuracy": "GET /v1/accuracy", "decisions": "GET /v1/decisions/{id}",
             "open inference protocol": "GET /v2",
         },
     }))

@@ -93,6 +93,15 @@ impl Pairs {
         count.disagreed += u64::from(!agreed);
     }
 
+    /// By how much the accuracies of two versions differ at the most (95 %); none where they were not compared.
+    #[must_use]
+    pub fn bound(&self, task: &str, one: (&str, u32), two: (&str, u32)) -> Option<f64> {
+        let [one, two] = [one, two].map(|(model, version)| (model.to_owned(), version));
+        let pair = if one <= two { (one, two) } else { (two, one) };
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(task)?.get(&pair).and_then(|count| disagreement_bound(count.disagreed, count.compared))
+    }
+
     /// How the versions of a task compare.
     #[must_use]
     pub fn view(&self, task: &str) -> Vec<PairView> {
@@ -142,6 +151,8 @@ mod tests {
         assert_eq!((view[0].compared, view[0].disagreed), (6, 1));
         assert_eq!(view[0].versions, ["fast/1", "slow/1"]);
         assert!(view[0].bound.is_some_and(|bound| bound > 1.0 / 6.0));
+        assert_eq!(pairs.bound("t", ("slow", 1), ("fast", 1)), view[0].bound);
+        assert_eq!(pairs.bound("t", ("slow", 2), ("fast", 1)), None);
         assert!(pairs.view("other").is_empty());
     }
 }

@@ -1,8 +1,8 @@
 //! Brings what other processes know into this one's picture, and tells them what this one knows.
 //!
 //! Shared facts live beside the queue, for each task: the backlog (`depth`), pinned accuracies
-//! (`accuracy`, by model), what labels taught (`beliefs`, by version), service times (`service`, by tier)
-//! and profiles (`profile`, by tier), and what `planner` and `policies` agree on (`routing`).
+//! (`accuracy`, by model), what labels taught (`beliefs`, by version), service times (`service`, by tier) and profiles
+//! (`profile`, by tier), and what `planner` and `policies` agree on (`routing`).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -16,7 +16,8 @@ use crate::app::App;
 use crate::clock::now_ms;
 use crate::queue::QueueError;
 use crate::rollout;
-use crate::routing::{planner, policies};
+use crate::routing::planner::{self, Learned};
+use crate::routing::policies;
 
 /// Name of the shared facts that pin accuracies, by model.
 pub const ACCURACY: &str = "accuracy";
@@ -75,6 +76,7 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
     app.learning.set_pins(name, pins.collect());
     let service: BTreeMap<String, String> = app.queue.facts(name, SERVICE).await?.into_iter().collect();
     let profiles: BTreeMap<String, String> = app.queue.facts(name, PROFILE).await?.into_iter().collect();
+    let (mut alarmed, mut versions) = (false, Vec::new());
     for tier in &task.schema.tiers {
         let Some(model) = task.model_of_tier(tier) else { continue };
         let own = app.engine.version(name, &model.name, model.default_version);
@@ -90,9 +92,15 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
         let service_us = service.get(tier).and_then(|text| text.parse().ok()).or(measured);
         let trained = own.and_then(|version| version.card().training_accuracy);
         let pin = app.learning.pinned(name, &model.name);
-        let learned = || app.learning.accuracy((name, &model.name, model.default_version), trained, now_ms());
+        let of = (name.as_str(), model.name.as_str(), model.default_version);
+        let learned = || app.learning.accuracy(of, trained, now_ms());
         let accuracy = pin.or_else(learned);
         app.snapshots.set_facts(name, tier, service_us, accuracy);
+        // A statement is not learned: labels are not counted towards it.
+        let labels = if pin.is_some() { 0.0 } else { app.learning.n_eff(of, now_ms()) };
+        app.snapshots.set_labels(name, tier, labels);
+        alarmed |= app.learning.is_alarmed(of, now_ms());
+        versions.push((model.name.as_str(), model.default_version));
         if let Some(measured) = measured.filter(|_| app.config.role.consumes()) {
             let measured = measured.to_string();
             // Told only when it changed: this runs four times a second.
@@ -103,7 +111,10 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
     }
     let routing = app.queue.facts(name, policies::FACTS).await?;
     app.policies.heard(name, policies::field(&routing));
-    planner::step(app, task, &counts, &routing).await
+    let ends = versions.first().zip(versions.last()).filter(|_| versions.len() > 1);
+    let disagreement = ends.and_then(|(cheap, dear)| app.learning.pairs.bound(name, *cheap, *dear));
+    let learned = Learned { alarmed, disagreement };
+    planner::step(app, task, (&counts, learned), &routing).await
 }
 
 /// A profile as it is shared: microseconds, and the largest batch.

@@ -42,11 +42,12 @@ pub struct DecisionRecord {
 }
 
 impl DecisionRecord {
-    /// The chance that this tier had to be chosen, for the weight of a label; none where a worker chose another one,
-    /// which no number was drawn for.
+    /// The chance that this tier had to answer: of one that a worker put in another's place it is not known, since that
+    /// hung on the queue and not on a draw.
     #[must_use]
-    pub fn drawn(&self) -> Option<f32> {
-        self.propensity.filter(|_| self.hinted.is_none() || self.hinted == self.tier)
+    pub fn propensity_of_the_answer(&self) -> Option<f32> {
+        let moved = self.hinted.is_some() && self.hinted != self.tier;
+        self.propensity.filter(|_| !moved)
     }
 }
 

@@ -304,8 +304,8 @@ impl Metrics {
             families.queue_depth.get_or_create(&labels).set(depth.jobs);
         }
         families.queue.set(&observed.queues);
-        families.learning.set(&observed.accuracies, &observed.inputs);
         families.routing.set(&observed.plans);
+        families.learning.set(&observed.accuracies, &observed.inputs);
         families.loaded.clear();
         for version in &observed.loaded {
             let (task, model) = (version.task.clone(), version.model.clone());

@@ -30,6 +30,8 @@ mod learning;
 mod metrics;
 mod models_cli;
 mod oip;
+mod plan;
+mod policy;
 mod pools;
 mod queue;
 mod recovery;

@@ -99,8 +99,8 @@ impl Routed {
             job_id: None,
             sensor_id: None,
             decision: Some(&routed.decision),
-            awaited: false,
             binding: routed.binding,
+            awaited: false,
         };
         let given = answering::answer(app, asked).await;
         drop(counted);
