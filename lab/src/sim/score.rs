@@ -156,11 +156,6 @@ impl Score {
         self.last_split = split;
     }
 
-    /// Jobs not answered in time so far.
-    pub(crate) const fn violations(&self) -> u64 {
-        self.late + self.expired + self.refused
-    }
-
     /// The time below which a share of all answers came, in milliseconds.
     pub(crate) fn answer_ms(&self, share: f64) -> f64 {
         let total: u64 = self.times.iter().map(|count| u64::from(*count)).sum();

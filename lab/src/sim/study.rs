@@ -38,8 +38,6 @@ pub(crate) struct Course {
     pub(crate) policy: &'static str,
     /// A moment a period.
     pub(crate) moments: Vec<Moment>,
-    /// Jobs a second, over the moments' periods.
-    pub(crate) period_s: f64,
 }
 
 /// What was asked of a comparison.
@@ -191,8 +189,7 @@ fn courses(workloads: &[Workload], jobs: usize) -> Vec<Course> {
             let tuned = Tuned { threshold: 5, crowds: [8; 4], carries: [0.0; MAX_TIERS] };
             let outcome = run(&world, &arrivals, make(policy, &world, &tuned).as_mut(), 3, true);
             let moments = outcome.watch.map_or_else(Vec::new, |watch| watch.moments);
-            let period_s = world.delivery.period_us as f64 / 1e6;
-            courses.push(Course { workload: name.to_owned(), policy, moments, period_s });
+            courses.push(Course { workload: name.to_owned(), policy, moments });
         }
     }
     courses

@@ -201,13 +201,12 @@ impl Policy for Proteus {
         Choice::sure(if draw < self.dear_share { world.tiers.len() - 1 } else { 0 })
     }
 
-    fn from(&mut self, bench: &Bench<'_>) -> Option<usize> {
+    fn pick(&mut self, bench: &Bench<'_>, _held: &[Claimed]) -> Option<usize> {
         let own = self.tier_of(bench);
-        if bench.queue.len(Some(own)) > 0 || (0 < self.dear_workers && self.dear_workers < bench.alive) {
-            return Some(own);
-        }
-        // Nobody has the other tier any more: what waits for it is served with this one.
-        None
+        let shared = 0 < self.dear_workers && self.dear_workers < bench.alive;
+        // Where nobody has the other tier any more, what waits for it is served with this one.
+        let from = Some(own).filter(|own| shared || bench.queue.len(Some(*own)) > 0);
+        bench.queue.most_urgent(from)
     }
 
     fn claim(&mut self, bench: &Bench<'_>, _held: usize) -> usize {

@@ -2,6 +2,9 @@
 //!
 //! Owns the translation only. `plan` runs at each tick, `route` at the edge, `bind` at the worker.
 
+use std::collections::VecDeque;
+
+use shared::accuracy::{self, Belief};
 use shared::policy::bind::BindTuning;
 use shared::policy::{
     Batches as Bound, Behind, Claimed as Asked, Draws, JobSpec, Moment, Observations, Plan, Policy as Kind, Profile,
@@ -20,6 +23,8 @@ use crate::sim::world::{Class, World};
 const KEPT: usize = 256;
 /// The arrival rate is smoothed over this time, in microseconds, as `Tuning::memory_us` has it.
 const MEMORY_US: f64 = 1e6;
+/// For so long a period's rate counts as one that may come again, in microseconds.
+const PEAK_US: u64 = 60_000_000;
 /// Of what waits behind, so many deadlines are looked at.
 const SAMPLES: usize = 64;
 
@@ -63,10 +68,15 @@ pub(crate) struct SlackSplit {
     /// The models at the pace of the worker that asks.
     paced: Vec<TierModel>,
     loads: Vec<TaskLoad>,
+    beliefs: Vec<Belief>,
+    /// Until then tiers are explored more, in milliseconds.
+    alarm_until_ms: u64,
     plan: Option<Plan>,
     rate: f64,
     dispersion: f64,
     last_us: u64,
+    /// The rates of the last minute's periods.
+    peaks: VecDeque<f32>,
     asked: Vec<Asked>,
     bound: Bound,
     samples: Vec<u64>,
@@ -97,13 +107,27 @@ impl SlackSplit {
             paced: models.clone(),
             models,
             loads: vec![TaskLoad::default(); KEPT],
+            beliefs: vec![Belief::default(); world.tiers.len()],
+            alarm_until_ms: 0,
             plan: None,
             rate: 0.0,
             dispersion: 1.0,
             last_us: 0,
+            peaks: VecDeque::new(),
             asked: Vec::with_capacity(64),
             bound: Bound::with_capacity(64),
             samples: Vec::with_capacity(2 * SAMPLES),
+        }
+    }
+
+    /// Takes over what labels have taught; without labels the manifest stands.
+    fn believe(&mut self, now_us: u64, world: &World) {
+        let settings = accuracy::Settings::default();
+        for ((model, belief), tier) in self.models.iter_mut().zip(&self.beliefs).zip(&world.tiers) {
+            let prior = accuracy::Prior::new(Some(tier.accuracy), settings.prior_weight);
+            let posterior = belief.posterior(&prior, &settings, now_us / 1_000);
+            model.accuracy = Some(posterior.mean() as f32);
+            model.n_eff = posterior.n_eff as f32;
         }
     }
 
@@ -175,6 +199,16 @@ impl Policy for SlackSplit {
             self.dispersion += if begun { fresh } else { 1.0 } * (seen.dispersion.max(0.1) - self.dispersion);
         }
         self.last_us = seen.at_us;
+        if elapsed > 0.0 {
+            let oldest = (PEAK_US / world.delivery.period_us.max(1)) as usize;
+            while self.peaks.len() >= oldest.max(1) {
+                self.peaks.pop_front();
+            }
+            self.peaks.push_back((f64::from(arrived) * 1e6 / elapsed) as f32);
+        }
+        if world.labels.is_some() {
+            self.believe(seen.at_us, world);
+        }
         let tiers: Vec<shared::policy::plan::TierSeen> = self
             .models
             .iter()
@@ -204,6 +238,9 @@ impl Policy for SlackSplit {
         let observed = Observations {
             tiers: &tiers,
             workers: seen.alive as u32,
+            pace: seen.pace as f32,
+            last_rate: (elapsed > 0.0).then(|| (f64::from(arrived) * 1e6 / elapsed.max(1.0)) as f32),
+            peak_rate: self.peaks.iter().copied().reduce(f32::max),
             isolates: world.delivery.isolates,
             rate: self.rate as f32,
             idc: self.dispersion as f32,
@@ -217,6 +254,7 @@ impl Policy for SlackSplit {
             net_us: (world.net_in_us + world.net_out_us) as f32,
             classes: by_class,
             realised,
+            alarm: seen.at_us / 1_000 < self.alarm_until_ms,
             previous: previous.as_ref(),
             ..Observations::default()
         };
@@ -261,8 +299,12 @@ impl Policy for SlackSplit {
         }
     }
 
-    fn from(&mut self, bench: &Bench<'_>) -> Option<usize> {
-        if self.ablation.obeys() { patient_hint(bench) } else { bench.only }
+    fn pick(&mut self, bench: &Bench<'_>, held: &[Claimed]) -> Option<usize> {
+        if self.ablation.obeys() {
+            let tier = held.first().map(|job| usize::from(job.hint)).or_else(|| patient_hint(bench));
+            return bench.queue.most_urgent(tier);
+        }
+        bench.queue.most_urgent(bench.only)
     }
 
     fn claim(&mut self, bench: &Bench<'_>, _held: usize) -> usize {
@@ -313,7 +355,18 @@ impl Policy for SlackSplit {
         }
     }
 
-    fn label(&mut self, _label: Label) {}
+    fn label(&mut self, label: Label) {
+        if self.ablation == Ablation::StaticAccuracy {
+            return;
+        }
+        let Some(belief) = self.beliefs.get_mut(label.tier) else { return };
+        let told =
+            accuracy::Label { job_ms: label.job_us / 1_000, correct: label.correct, propensity: label.propensity };
+        let drift = belief.learn(&told, &accuracy::Settings::default(), label.now_us / 1_000);
+        if drift.alarm || drift.cut {
+            self.alarm_until_ms = label.now_us / 1_000 + accuracy::ALARM_MS;
+        }
+    }
 
     fn split(&self) -> Option<f64> {
         self.plan.as_ref().map(|plan| if plan.lower == plan.upper { 0.0 } else { f64::from(plan.x0) })
