@@ -224,7 +224,8 @@ impl Decisions {
     /// A job was not accepted.
     pub fn refused(&self, case: Case, error: &str) {
         let end = End { outcome: REFUSED.to_owned(), error: Some(error.to_owned()), ..End::default() };
-        self.tell(case.ended(end));
+        // There is no such job.
+        self.tell(Case { job_id: None, ..case.ended(end) });
     }
 
     /// A job ended here: its result tells of it, and the log.

@@ -443,11 +443,11 @@ mod tests {
     fn readings_of_one_millisecond_are_spread_over_it() {
         let one =
             |at, deadline_ms| Offered { at, deadline_ms, class: Default::default(), tier: None, answered_ms: None };
-        let offered = [one(5, Some(50)), one(5, None), one(6, Some(50)), one(6, Some(55))];
+        let offered = [one(5, Some(50)), one(5, None), one(6, Some(50)), one(6, Some(55)), one(7, None)];
         let classes = classes(&offered, 1_000);
         assert_eq!(classes.len(), 3);
         let arrivals = arrivals(&offered, &classes[..2], 1_000, 4);
-        assert_eq!(arrivals.jobs.iter().map(|job| job.at_us).collect::<Vec<_>>(), [0, 500, 1_000, 1_500]);
+        assert_eq!(arrivals.jobs.iter().map(|job| job.at_us).collect::<Vec<_>>(), [0, 500, 1_000, 1_500, 2_000]);
         let place = |at: usize| usize::from(arrivals.jobs[at].class);
         assert_eq!(classes[place(0)].0, 50);
         assert_eq!(place(3), place(0), "55 ms are nearest to 50");

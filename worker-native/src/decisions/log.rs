@@ -47,7 +47,7 @@ pub enum Line {
     /// What is believed of a task's tiers from here on.
     Tiers(Tiers),
     /// One offered reading.
-    Case(Case),
+    Case(Box<Case>),
 }
 
 /// The first line.
@@ -195,7 +195,7 @@ async fn run(app: App, mut file: LogFile, mut cases: mpsc::Receiver<Arc<Case>>, 
                 }
                 let tiers = tiers(&app, &case.task, &mut told);
                 tiers.into_iter().for_each(|tiers| push(&mut text, &Line::Tiers(tiers)));
-                push(&mut text, &Line::Case(Case::clone(&case)));
+                push(&mut text, &Line::Case(Box::new(Case::clone(&case))));
                 count += 1;
             }
             let written;

@@ -138,6 +138,7 @@ fn ended(case: &Case) -> String {
         outcome => format!("It ended as `{outcome}` after {after}"),
     };
     let deadline = case.weighed.as_ref().and_then(|weighed| weighed.deadline_ms);
+    let deadline = deadline.filter(|_| end.outcome != REFUSED);
     match (deadline, case.is_on_time()) {
         (Some(ms), Some(true)) => told.push_str(&format!(", in time: the deadline was {ms} ms")),
         (Some(ms), Some(false)) => told.push_str(&format!(", too late: the deadline was {ms} ms")),
@@ -258,7 +259,7 @@ mod tests {
         let expired = told(end("expired", 101.0, Some("the deadline passed before it ended")));
         assert!(expired.starts_with("Its deadline passed after 101 ms, too late") && expired.contains("The error was"));
         assert!(!told(end("cancelled", 0.0, None)).contains("too late"));
-        assert!(told(end(REFUSED, 0.0, None)).starts_with("It was refused"));
+        assert_eq!(told(end(REFUSED, 0.0, None)), "It was refused: there was no room for it.");
     }
 
     #[test]

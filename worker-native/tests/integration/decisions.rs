@@ -171,7 +171,9 @@ async fn every_offered_reading_is_a_line_in_the_log() {
     assert_eq!(cases.len(), 2, "{cases:?}");
     let job = cases.iter().find(|case| case.job_id.is_some()).unwrap();
     assert_eq!(json!(job.job_id), receipt["job_id"]);
-    assert_eq!((json!(job.decision), json!(job.at)), (result["decision"].clone(), result["accepted_at"].clone()));
+    let logged: Value = serde_json::from_str(&serde_json::to_string(job).unwrap()).unwrap();
+    assert_eq!((&logged["decision"], &logged["weighed"]), (&result["decision"], &result["weighed"]));
+    assert_eq!(logged["at"], result["accepted_at"]);
     let end = job.end.as_ref().unwrap();
     assert_eq!((end.outcome.as_str(), json!(end.latency_ms)), ("done", result["latency_ms"].clone()));
     assert!(end.waited_ms.unwrap() <= end.latency_ms && end.attempts == Some(1), "{end:?}");

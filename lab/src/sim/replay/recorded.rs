@@ -86,10 +86,13 @@ fn read_lines(lines: impl BufRead, task: Option<&str>) -> anyhow::Result<Recorde
                 ensure!(head.version == VERSION, "the log has version {}, known is {VERSION}", head.version);
                 sample = sample.min(head.sample);
             }
-            Ok(Line::Tiers(tiers)) => parts.entry(tiers.task.clone()).or_default().tiers = Some(tiers),
+            Ok(Line::Tiers(tiers)) => {
+                let part = parts.entry(tiers.task.clone()).or_default();
+                part.tiers = Some(tiers);
+            }
             Ok(Line::Case(case)) => {
                 let part = parts.entry(case.task.clone()).or_default();
-                match offered(case) {
+                match offered(*case) {
                     Some(offered) => part.offered.push(offered),
                     None => part.left_out += 1,
                 }
@@ -99,7 +102,7 @@ fn read_lines(lines: impl BufRead, task: Option<&str>) -> anyhow::Result<Recorde
             Err(_) => unread += 1,
         }
     }
-    let known = || parts.keys().cloned().collect::<Vec<_>>().join(", ");
+    let known: Vec<String> = parts.keys().cloned().collect();
     let name = match task {
         Some(task) => task.to_owned(),
         None => match parts.iter().max_by_key(|(_, part)| part.offered.len()) {
@@ -107,7 +110,9 @@ fn read_lines(lines: impl BufRead, task: Option<&str>) -> anyhow::Result<Recorde
             None => bail!("there is no reading in it ({unread} lines could not be read)"),
         },
     };
-    let Some(part) = parts.get_mut(&name) else { bail!("nothing of task `{name}` is in it; there are: {}", known()) };
+    let Some(part) = parts.get_mut(&name) else {
+        bail!("nothing of task `{name}` is in it; there are: {}", known.join(", "))
+    };
     let Part { tiers, mut offered, left_out } = std::mem::take(part);
     let tiers = tiers.with_context(|| format!("no line tells the tiers of task `{name}`"))?;
     ensure!(offered.len() > 1, "task `{name}` has fewer than two readings in it");
@@ -173,7 +178,7 @@ pub(crate) mod tests {
         assert!(parse(&good, Some("t")).is_ok());
         let error = parse(&good, Some("other")).unwrap_err().to_string();
         assert!(error.contains("there are: t"), "{error}");
-        let newer = good.replace("\"version\":1,", "\"version\":2,");
+        let newer = good.replace("\"version\":1}", "\"version\":2}");
         for text in ["", "no JSON\n", good.lines().next().unwrap(), &newer, &log(&[(1, None, "fast", "done", 1.0)])] {
             assert!(parse(text, None).is_err(), "{text}");
         }

@@ -37,14 +37,14 @@ fn lines_are_read_as_they_were_written() {
         workers: 4,
         tiers: vec![tier],
     };
-    for line in [Line::Log(head), Line::Tiers(tiers), Line::Case(case("r"))] {
+    for line in [Line::Log(head), Line::Tiers(tiers), Line::Case(Box::new(case("r")))] {
         let mut text = String::new();
         push(&mut text, &line);
         assert_eq!(text.lines().count(), 1);
         assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line);
     }
     let mut text = String::new();
-    push(&mut text, &Line::Case(case("r")));
+    push(&mut text, &Line::Case(Box::new(case("r"))));
     assert!(text.starts_with(r#"{"kind":"case","request_id":"r""#), "{text}");
 }
 
