@@ -14,7 +14,7 @@ pub struct RoutingConfig {
     pub policy: Policy,
     /// Did somebody choose the policy, and be it the default one?
     pub policy_set: bool,
-    /// How often load and accuracies are read from Redis.
+    /// How often load and accuracies are read from the queue's store.
     pub snapshot_interval: Duration,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn read(read: &mut Reader) -> RoutingConfig {
             "SNAPSHOT_INTERVAL_MS",
             250,
             10..=60_000,
-            "how often load and accuracies are read from Redis",
+            "how often load and accuracies are read from Redis, or from QUEUE_FILE",
         )),
     }
 }
