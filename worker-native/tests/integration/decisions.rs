@@ -143,7 +143,7 @@ fn cases(lines: &[Line]) -> Vec<&Case> {
     let mut cases = vec![];
     for line in lines {
         if let Line::Case(case) = line {
-            cases.push(case);
+            cases.push(&**case);
         }
     }
     cases
