@@ -134,6 +134,8 @@ async fn every_process_publishes_the_same_plan() {
 #[tokio::test]
 async fn the_edges_mode_and_numbers_are_kept_with_the_job() {
     let redis = Redis::start().await;
+    tell_profile(&redis, "fast", "1000:800:0:8").await;
+    tell_profile(&redis, "accurate", "4000:5000:0:8").await;
     let api = Native::start(&redis.url(), &[("ROLE", "api")]).await;
     let request = reqwest::Client::new().post(api.url("/data")).json(&reading(Some(600_000)));
     let request = request.header("x-route", "fast").header("x-route-reason", "split_cheap");
