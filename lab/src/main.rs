@@ -1,9 +1,11 @@
 //! `lab`: what the parts of Infer Router do, shown and measured with the functions that serve.
 //!
-//! Owns experiments only; no policy lives here. It draws the decision table of a policy over
-//! backlog and accuracy, and measures the engine beside what it is built on and what it replaces.
+//! Owns experiments only; our policy does not live here, its rivals do. It draws the decision table of a policy
+//! over backlog and accuracy, compares policies in a simulation, and measures the engine beside what it is built
+//! on and what it replaces.
 
 mod bench;
+mod sim;
 mod table;
 
 use std::io::{self, Write};
@@ -23,6 +25,10 @@ enum Command {
     ///
     /// Example: `lab table --policy adaptive-threshold --threshold 5 --fast-accuracy 0.81`
     Table(table::TableArgs),
+    /// Compare routing policies in a simulation: ours, its rivals, and a bound that knows the future.
+    ///
+    /// Example: `lab compare --quick --html report.html`
+    Compare(Box<sim::CompareArgs>),
     /// Measure; `script/bench` sets everything up and calls this.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -32,6 +38,7 @@ fn main() -> anyhow::Result<()> {
     let text = match Cli::parse().command {
         Command::Table(args) if args.json => table::json(&args),
         Command::Table(args) => table::text(&args),
+        Command::Compare(args) => return sim::compare(&args),
         Command::Bench(bench) => return bench::run(bench),
     };
     Ok(print(&text)?)

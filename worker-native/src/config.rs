@@ -27,7 +27,7 @@ pub use oip::OipConfig;
 pub use queue::{FileSync, QueueConfig};
 pub use routing::RoutingConfig;
 use source::Reader;
-pub use source::{ConfigError, Setting, Source};
+pub use source::{ConfigError, Secret, Setting, Source};
 
 /// The service's whole configuration.
 #[derive(Debug, Clone)]
@@ -187,7 +187,8 @@ mod tests {
         let config = read(&[("REDIS_URL", "redis://:hunter2@127.0.0.1:6379")], "").unwrap();
         let setting = config.settings.iter().find(|setting| setting.name == "REDIS_URL").unwrap();
         assert!(!setting.value.contains("hunter2"), "{}", setting.value);
-        assert!(!format!("{:?}", config.settings).contains("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(config.queue.is_shared() && config.queue.redis_url.contains("hunter2"), "it is used");
     }
 
     #[test]

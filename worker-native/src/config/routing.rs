@@ -16,7 +16,7 @@ pub struct RoutingConfig {
     pub policy_set: bool,
     /// The share of readings that `slack-split` sends to a tier so that its accuracy stays known.
     pub exploration: f32,
-    /// How often load and accuracies are read from Redis.
+    /// How often load and accuracies are read from the queue's store.
     pub snapshot_interval: Duration,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn read(read: &mut Reader) -> RoutingConfig {
             "SNAPSHOT_INTERVAL_MS",
             250,
             10..=60_000,
-            "how often load and accuracies are read from Redis",
+            "how often load and accuracies are read from Redis, or from QUEUE_FILE",
         )),
     }
 }

@@ -37,7 +37,10 @@ pub(super) enum Failure {
     /// It was not begun: what it needs is not here or not free.
     Unstarted(String),
     /// Its deadline passed before it ended.
-    Expired,
+    Expired {
+        /// Had it begun to run?
+        started: bool,
+    },
     /// Started too often without an end.
     Dead(String),
 }
@@ -56,9 +59,14 @@ impl Consumer {
             }
             failures.push(AttemptError { attempt: job.attempt, at: now_ms(), error });
         };
+        // A job that was given up before it began was claimed once more than it was started.
+        let unstarted = matches!(ending, Err(Failure::Expired { started: false } | Failure::Dead(_)));
+        let attempts = job.attempt.saturating_sub(u32::from(unstarted));
         let (outcome, answer, error) = match ending {
             Ok(answer) => (Outcome::Done, Some(answer), None),
-            Err(Failure::Expired) => (Outcome::Expired, None, Some("the deadline passed before it ended".to_owned())),
+            Err(Failure::Expired { .. }) => {
+                (Outcome::Expired, None, Some("the deadline passed before it ended".to_owned()))
+            }
             Err(Failure::Failed(text)) => {
                 failed(&text);
                 (Outcome::Failed, None, Some(text))
@@ -77,7 +85,7 @@ impl Consumer {
             }
             Err(Failure::Unstarted(text)) => return self.try_again(job, entry, (false, failures), &text).await,
         };
-        let record = self.record(job, entry, departure, outcome, answer, error);
+        let record = ResultRecord { attempts, ..self.record(job, entry, departure, outcome, answer, error) };
         let Some(result) = to_json(&record) else { return };
         let settlement = Settlement { ticket: job.ticket.clone(), outcome, result, awaited: entry.awaited, failures };
         let Some(settled) = self.store(settlement).await else {
@@ -119,8 +127,6 @@ impl Consumer {
         answer: Option<Answer>,
         error: Option<String>,
     ) -> ResultRecord {
-        // A job that was given up before it began was claimed once more than it was started.
-        let unstarted = outcome == Outcome::Expired || job.attempt > self.app.config.queue.max_attempts;
         ResultRecord {
             job_id: entry.job_id.clone(),
             request_id: entry.request_id.clone(),
@@ -140,7 +146,7 @@ impl Consumer {
             latency_ms: whole_ms(job.waited + departure.claimed_at.elapsed()),
             queue_depth: departure.depth,
             model_accuracy: departure.accuracy,
-            attempts: if unstarted { job.attempt.saturating_sub(1) } else { job.attempt },
+            attempts: job.attempt,
             accepted_at: entry.accepted_at,
             finished_at: now_ms(),
             error,

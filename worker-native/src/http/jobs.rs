@@ -22,7 +22,6 @@ use super::idempotency::{self, Repeatable};
 use super::predict::Wanted;
 use super::rim::{Applied, RequestId};
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::engine::index::Index;
 use crate::queue::{Bound, Enqueued, Entry, Full, NewJob, Once, Priority, Stored};
 use crate::routing::{Advice, DecisionRecord, choose};
@@ -130,28 +129,21 @@ fn entry(
     let routed = choose(index, &app.snapshots, &policy, (&request, &request_id), &advice)?;
     let asked = (request.deadline_ms.map(Duration::from_millis), request.priority.unwrap_or_default());
     app.planner.routed(request.task, asked, (&routed.decision, &advice), false);
-    let accepted_at = now_ms();
     let card = routed.version.card();
+    let entry = Entry::new(task, &routed.lane, (&card.model, card.version), request.input);
     Ok(Entry {
-        job_id: Entry::new_id(task),
         request_id,
-        task: task.clone(),
         sensor_id: request.sensor_id,
         timestamp: request.timestamp,
-        lane: routed.lane,
-        model: card.model.clone(),
-        model_version: card.version,
         fallback: routed.fallback,
         pinned: request.model_version.is_some(),
         binding: routed.binding,
         decision: routed.decision,
-        accepted_at,
-        deadline_at: request.deadline_ms.map(|ms| accepted_at.saturating_add(ms)),
+        deadline_at: request.deadline_ms.map(|ms| entry.accepted_at.saturating_add(ms)),
         priority: request.priority.unwrap_or_default(),
         tenant,
         callback: request.callback_url,
-        awaited: false,
-        input: request.input,
+        ..entry
     })
 }
 

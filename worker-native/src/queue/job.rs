@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use shared::reading::Input;
 pub use shared::reading::Priority;
 
+use crate::clock::now_ms;
 use crate::engine::Answer;
 use crate::routing::{Binding, DecisionRecord};
 
@@ -84,6 +85,32 @@ mod stored_text {
 }
 
 impl Entry {
+    /// A job for a model, accepted now: of no tenant, normal priority, without a deadline, and nobody waits for it.
+    #[must_use]
+    pub fn new(task: &str, lane: &str, (model, model_version): (&str, u32), input: Input) -> Self {
+        Self {
+            job_id: Self::new_id(task),
+            request_id: String::new(),
+            task: task.to_owned(),
+            sensor_id: None,
+            timestamp: None,
+            lane: lane.to_owned(),
+            model: model.to_owned(),
+            model_version,
+            fallback: false,
+            pinned: false,
+            binding: Binding::default(),
+            decision: DecisionRecord::default(),
+            accepted_at: now_ms(),
+            deadline_at: None,
+            priority: Priority::default(),
+            tenant: None,
+            callback: None,
+            awaited: false,
+            input,
+        }
+    }
+
     /// A fresh job id for a task: sortable by time.
     #[must_use]
     pub fn new_id(task: &str) -> String {
@@ -296,27 +323,9 @@ mod tests {
 
     #[test]
     fn an_entry_survives_storage_bit_for_bit() {
-        let entry = Entry {
-            job_id: Entry::new_id("pump-anomaly"),
-            request_id: "r".to_owned(),
-            task: "pump-anomaly".to_owned(),
-            sensor_id: None,
-            timestamp: Some(0.1),
-            lane: "fast".to_owned(),
-            model: "m".to_owned(),
-            model_version: 1,
-            fallback: false,
-            pinned: false,
-            binding: Binding { movable: true, min_accuracy: Some(0.9) },
-            decision: DecisionRecord::default(),
-            accepted_at: 1,
-            deadline_at: None,
-            priority: Priority::Normal,
-            tenant: None,
-            callback: None,
-            awaited: false,
-            input: Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE]),
-        };
+        let input = Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE]);
+        let binding = Binding { movable: true, min_accuracy: Some(0.9) };
+        let entry = Entry { timestamp: Some(0.1), binding, ..Entry::new("pump-anomaly", "fast", ("m", 1), input) };
         let back = Entry::from_body(&entry.to_body().unwrap()).unwrap();
         assert_eq!(back, entry);
         assert!(matches!(&back.input, Input::Features(features) if features[1].to_bits() == (-0.0f32).to_bits()));

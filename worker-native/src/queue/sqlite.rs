@@ -97,8 +97,9 @@ impl SqliteQueue {
             tracing::warn!(jobs, file = %path.display(), "jobs were running when the queue was last closed; they wait again");
         }
         let books = books.map_err(file::failed)?;
-        let readers = Readers::start(&path)?;
-        let writer = Writer::start("queue-writer", books)
+        let limit = config.file_timeout;
+        let readers = Readers::start(&path, limit)?;
+        let writer = Writer::start("queue-writer", books, limit)
             .map_err(|error| file::fault(format!("QUEUE_FILE {}: no thread for it: {error}", path.display())))?;
         Ok(Self(Arc::new(Inner { config, clock, board, readers, writer, audited: Mutex::default() })))
     }

@@ -112,6 +112,9 @@ stamp!({
         a_lease_that_ended_unnoticed_can_be_renewed,
         the_first_to_settle_wins_whoever_holds_the_job,
         a_consumer_that_leaves_leaves_its_jobs_to_their_lease,
+        what_a_lost_claim_took_is_handed_back_and_no_start,
+        a_lost_takeover_keeps_the_starts_before_it,
+        what_was_let_go_of_before_is_left_to_its_lease,
     ],
     listing: [
         results_are_listed_newest_first_and_so_many,

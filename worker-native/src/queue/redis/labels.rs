@@ -52,6 +52,6 @@ impl Labels for RedisQueue {
     }
 
     async fn beliefs(&self, task: &str) -> Result<Vec<(String, String)>, QueueError> {
-        self.0.link.checked(self.0.link.get().hgetall(self.key(task, "beliefs")).await)
+        Ok(self.0.link.get().hgetall(self.key(task, "beliefs")).await?)
     }
 }

@@ -36,6 +36,10 @@ scripts! {
     RETRY = "retry.lua";
     /// [`super::super::JobQueue::release`].
     RELEASE = "release.lua";
+    /// The first step of [`super::super::JobQueue::release_unknown`].
+    FENCE = "fence.lua";
+    /// Its second.
+    RELEASE_UNKNOWN = "release_unknown.lua";
     /// [`super::super::JobQueue::cancel`].
     CANCEL = "cancel.lua";
     /// [`super::super::JobQueue::tend`].

@@ -59,7 +59,7 @@ impl SpoolingQueue {
     /// # Errors
     /// [`QueueError::File`] when `SPOOL_FILE` cannot be used.
     pub fn open(queue: Arc<dyn Queue>, config: &QueueConfig) -> Result<Self, QueueError> {
-        let spool = Spool::open(&config.spool_file, config.spool_max_bytes, config.file_sync)?;
+        let spool = Spool::open(&config.spool_file, config.spool_max_bytes, config.file_sync, config.file_timeout)?;
         Ok(Self::with(queue, spool))
     }
 
@@ -209,6 +209,16 @@ impl JobQueue for SpoolingQueue {
         self.queue().release(task, consumer, tickets).await
     }
 
+    async fn release_unknown(
+        &self,
+        task: &str,
+        consumer: &str,
+        held: &[Ticket],
+        within: Duration,
+    ) -> Result<u64, QueueError> {
+        self.queue().release_unknown(task, consumer, held, within).await
+    }
+
     /// A job that waits in the spool goes over first: where it ends, its result is kept.
     async fn cancel(&self, task: &str, job_id: &str, result: &str) -> Result<Cancelled, QueueError> {
         if let Some(job) = self.spool().find(job_id).await?.filter(|job| job.task == task) {
@@ -229,8 +239,8 @@ impl JobQueue for SpoolingQueue {
         self.queue().leave(task, consumer).await
     }
 
-    async fn check_writable(&self) -> Result<(), QueueError> {
-        match self.queue().check_writable().await {
+    async fn check_writable(&self, tasks: &[&str]) -> Result<(), QueueError> {
+        match self.queue().check_writable(tasks).await {
             Err(cause @ QueueError::Unavailable(_)) => {
                 if self.spool().has_room().await? {
                     Ok(())
@@ -309,12 +319,18 @@ impl Outbox for SpoolingQueue {
         self.queue().callbacks(task, limit, lease).await
     }
 
-    async fn callback_done(&self, task: &str, job_id: &str, note: &str) -> Result<(), QueueError> {
-        self.queue().callback_done(task, job_id, note).await
+    async fn callback_done(&self, task: &str, callback: &Callback, note: &str) -> Result<(), QueueError> {
+        self.queue().callback_done(task, callback, note).await
     }
 
-    async fn callback_later(&self, task: &str, job_id: &str, delay: Duration, note: &str) -> Result<(), QueueError> {
-        self.queue().callback_later(task, job_id, delay, note).await
+    async fn callback_later(
+        &self,
+        task: &str,
+        callback: &Callback,
+        delay: Duration,
+        note: &str,
+    ) -> Result<(), QueueError> {
+        self.queue().callback_later(task, callback, delay, note).await
     }
 }
 

@@ -77,6 +77,8 @@ statements! {
 
     // What becomes of claimed jobs.
     RENEW = "UPDATE job SET due = ?4 WHERE id = ?1 AND task = ?2 AND state = 2 AND consumer = ?3";
+    HELD_SINCE = "SELECT id, lane, starts, job_id FROM job \
+        WHERE task = ?1 AND state = 2 AND due >= ?3 AND consumer = ?2";
     JOB_HELD = "SELECT lane, starts FROM job WHERE id = ?1 AND task = ?2 AND state = 2 AND consumer = ?3";
     PUT_ASIDE = "UPDATE job SET state = 1, due = ?2, starts = ?3, failures = ?4, consumer = NULL WHERE id = ?1";
     HAND_BACK = "UPDATE job SET state = 3, due = NULL, starts = ?2, consumer = NULL WHERE id = ?1";
@@ -113,8 +115,9 @@ statements! {
         ON CONFLICT (task, job_id) DO UPDATE SET url = excluded.url, attempt = 0, due = excluded.due, ended = excluded.ended";
     OUTBOX_DUE = "SELECT id, job_id, url, attempt, ended FROM outbox WHERE task = ?1 AND due <= ?2 ORDER BY due LIMIT ?3";
     OUTBOX_TAKE = "UPDATE outbox SET due = ?2, attempt = attempt + 1 WHERE id = ?1";
-    OUTBOX_LATER = "UPDATE outbox SET due = ?3 WHERE task = ?1 AND job_id = ?2";
-    OUTBOX_DROP = "DELETE FROM outbox WHERE task = ?1 AND job_id = ?2";
+    OUTBOX_LATER = "UPDATE outbox SET due = ?4 WHERE task = ?1 AND job_id = ?2 AND ended = ?3";
+    OUTBOX_DROP = "DELETE FROM outbox WHERE task = ?1 AND job_id = ?2 AND ended = ?3";
+    OUTBOX_FORGET = "DELETE FROM outbox WHERE task = ?1 AND job_id = ?2";
     NOTE = "UPDATE job SET note = ?3 WHERE task = ?1 AND job_id = ?2 AND state = 4";
     RESULT_NAMED = "SELECT r.json, r.ended, r.awaited FROM job j JOIN result r ON r.seq = j.result \
         WHERE j.task = ?1 AND j.job_id = ?2";

@@ -234,5 +234,5 @@ pub(crate) async fn ten_thousand_at_once_are_no_different<B: Backend>() {
 
 pub(crate) async fn a_store_that_takes_writes_says_so<B: Backend>() {
     let rig = Rig::<B>::start(&[]).await;
-    rig.check_writable().await.unwrap();
+    rig.check_writable(&[TASK]).await.unwrap();
 }

@@ -17,7 +17,7 @@ async fn a_file_is_for_one_process() {
     }
     let bench = bench.reopen();
     bench.queue.close().await;
-    assert!(matches!(bench.queue.check_writable().await, Err(QueueError::Closed)));
+    assert!(matches!(bench.queue.check_writable(&[TASK]).await, Err(QueueError::Closed)));
     // Closed is given up, also while somebody still has a handle.
     SqliteQueue::open(&bench.config).unwrap();
 }
