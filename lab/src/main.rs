@@ -29,6 +29,10 @@ enum Command {
     ///
     /// Example: `lab compare --quick --html report.html`
     Compare(Box<sim::CompareArgs>),
+    /// Ask what would have been: offers the readings of a decision log again, to other policies or other workers.
+    ///
+    /// Example: `lab replay decisions.jsonl --policy slack-split --workers 2,4`
+    Replay(Box<sim::ReplayArgs>),
     /// Measure; `script/bench` sets everything up and calls this.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -39,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Command::Table(args) if args.json => table::json(&args),
         Command::Table(args) => table::text(&args),
         Command::Compare(args) => return sim::compare(&args),
+        Command::Replay(args) => sim::replay(&args)?,
         Command::Bench(bench) => return bench::run(bench),
     };
     Ok(print(&text)?)

@@ -1,4 +1,4 @@
-//! `lab compare`: a discrete-event simulator that runs `shared`'s policy beside its rivals.
+//! `lab compare`, `lab replay`: a discrete-event simulator that runs `shared`'s policy beside its rivals.
 //!
 //! Owns the rooms only. A run is `engine`'s: `workload` says who comes when, `world` what there is,
 //! `policy` who decides, `score` what it was worth, `bound` what nobody can beat. `runner` makes many
@@ -14,6 +14,7 @@ mod isolates;
 mod policy;
 mod profile;
 mod queue;
+mod replay;
 mod report;
 mod rng;
 mod runner;
@@ -29,3 +30,4 @@ mod workload;
 mod world;
 
 pub(crate) use compare::{CompareArgs, compare};
+pub(crate) use replay::{ReplayArgs, replay};

@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::answering::remote::Waiters;
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::decisions::Decisions;
 use crate::engine::Engine;
 use crate::learning::Learning;
 use crate::queue::Queue;
@@ -50,6 +51,8 @@ pub struct Parts {
     pub planner: Planner,
     /// Which policy is in force.
     pub policies: Policies,
+    /// What was decided, for who asks later.
+    pub decisions: Decisions,
     /// Who still fits into the queue.
     pub admission: Admission,
     /// Places for texts and series in the making.
@@ -82,12 +85,13 @@ impl App {
     pub fn new(config: Config, engine: Arc<Engine>, queue: Arc<dyn Queue>, webhooks: Webhooks, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
-        let policies = Policies::new(config.routing.policy, config.routing.policy_set);
+        let policies = Policies::new(&config.routing);
         let draining = AtomicBool::new(false);
         let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
         let watchers = Arc::new(Semaphore::new(config.http.watch_max_active));
         let admission = Admission::new(config.queue.max_wait);
         let learning = Learning::new(&config.learning);
+        let decisions = Decisions::new(&config.decisions);
         let (metrics, started) = (engine.metrics().clone(), Instant::now());
         Self(Arc::new(Parts {
             config,
@@ -101,6 +105,7 @@ impl App {
             snapshots,
             planner: Planner::new(boot),
             policies,
+            decisions,
             admission,
             streams,
             watchers,

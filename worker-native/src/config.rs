@@ -5,6 +5,7 @@
 //! the environment wins. All faults are told at once, each with name, value and rule.
 
 mod cache;
+mod decisions;
 mod http;
 mod learning;
 mod log;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::cache::CacheConfig;
 use crate::webhook::WebhookConfig;
+pub use decisions::DecisionsConfig;
 pub use http::HttpConfig;
 pub use learning::LearningConfig;
 pub use log::LogConfig;
@@ -48,6 +50,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// How decisions are made.
     pub routing: RoutingConfig,
+    /// Which decisions are logged.
+    pub decisions: DecisionsConfig,
     /// What is learned from labels.
     pub learning: LearningConfig,
     /// How logs look.
@@ -101,6 +105,7 @@ impl Config {
         let mut models = models::read(&mut read);
         let cache = cache::read(&mut read, &queue);
         let routing = routing::read(&mut read);
+        let decisions = decisions::read(&mut read);
         let learning = learning::read(&mut read, &queue);
         let log = log::read(&mut read);
         if usize::try_from(queue.claim_batch).is_ok_and(|claimed| claimed > models.max_waiting) {
@@ -124,7 +129,7 @@ impl Config {
         };
         // Its readings are run elsewhere; what cannot be (tensors of /v2, texts made step by step) is loaded when asked for.
         models.load_all &= role != Role::Api;
-        Ok(Self { role, http, oip, queue, webhook, models, cache, routing, learning, log, settings })
+        Ok(Self { role, http, oip, queue, webhook, models, cache, routing, decisions, learning, log, settings })
     }
 }
 

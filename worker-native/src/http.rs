@@ -3,6 +3,7 @@
 mod accuracy;
 mod body;
 mod dead;
+mod decisions;
 pub mod error;
 mod feedback;
 mod health;
@@ -67,6 +68,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/dead/requeue", post(dead::requeue))
         .route("/v1/dead/drop", post(dead::drop_many))
         .route("/v1/dead/{id}", get(dead::show).delete(dead::drop_one))
+        .route("/v1/decisions/{id}", get(decisions::decision))
         .route("/feedback", post(feedback::feedback))
         .merge(oip::router(oip));
     let routes = if app.config.role.serves_api() { health.merge(api) } else { health };

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{Backoff, Consumer};
 use crate::clock::now_ms;
+use crate::decisions::End;
 use crate::engine::Answer;
 use crate::queue::{AttemptError, Claimed, Entry, Outcome, QueueError, ResultRecord, Retry, Settled, Settlement};
 
@@ -47,6 +48,19 @@ pub(super) enum Failure {
 
 /// What became of a claimed job.
 pub(super) type Ending = Result<Answer, Failure>;
+
+/// How a job ended, for the log of decisions.
+fn end_of(job: &Claimed, record: &ResultRecord) -> End {
+    End {
+        outcome: record.outcome.name().to_owned(),
+        model: record.model.clone(),
+        model_version: record.model_version,
+        latency_ms: record.latency_ms,
+        waited_ms: Some(whole_ms(job.waited)),
+        attempts: Some(record.attempts),
+        error: record.error.clone(),
+    }
+}
 
 impl Consumer {
     /// Settles a job, or puts it aside for another try.
@@ -96,6 +110,7 @@ impl Consumer {
         if settled.first {
             self.app.metrics.settled(&self.task, outcome.name());
             self.learn(job, entry, outcome);
+            self.app.decisions.ended(entry, || end_of(job, &record));
         }
         let error = record.error.as_deref().unwrap_or_default();
         tracing::info!(
@@ -141,6 +156,8 @@ impl Consumer {
             hinted_tier: entry.decision.hinted.clone(),
             reason: entry.decision.reason.clone(),
             decided_by: entry.decision.by.clone(),
+            decision: entry.decision.clone(),
+            weighed: entry.weighed.clone(),
             propensity: entry.decision.propensity_of_the_answer(),
             pinned: entry.pinned,
             latency_ms: whole_ms(job.waited + departure.claimed_at.elapsed()),

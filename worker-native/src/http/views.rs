@@ -36,7 +36,8 @@ pub(super) async fn root(State(app): State<App>) -> Response {
             "results": "GET /results?limit=10", "feedback": "POST /feedback", "models": "GET /models",
             "pools": "GET /pool/stats", "info": "GET /info", "metrics": "GET /metrics", "health": "GET /health",
             "catalog": "GET /v1/catalog", "snapshot": "GET /v1/snapshot", "policy": "GET /v1/policy",
-            "accuracy": "GET /v1/accuracy", "open inference protocol": "GET /v2",
+            "accuracy": "GET /v1/accuracy", "decisions": "GET /v1/decisions/{id}",
+            "open inference protocol": "GET /v2",
         },
     }))
     .into_response()

@@ -2,7 +2,8 @@
 //!
 //! A job's result says all that a label needs, for as long as it is kept. For calls that were answered at once, and for
 //! the request ids of jobs, what is new in the ledger is written in groups, `LABEL_RECORDS_PER_SECOND` at the most, the
-//! newest first; a process that dies takes what it gave within the last [`EVERY`] along.
+//! newest first; a process that dies takes what it gave within the last [`EVERY`] along. What was decided for a call
+//! lies in the same record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::clock::now_ms;
+use crate::decisions::Case;
+use crate::decisions::packed::Packed;
 use crate::queue::{Entry, QueueError};
 use crate::rollout::ledger::{Unwritten, name_of};
 use crate::rollout::{Answered, Assignment, Known};
@@ -34,6 +38,23 @@ struct Record {
     /// No evidence in a rollout.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pinned: bool,
+    /// What was decided, of a call; a job's own records tell of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    case: Option<Packed>,
+}
+
+/// What was decided for a request.
+#[derive(Debug)]
+pub enum Decided {
+    /// It became this job, whose own records tell.
+    Job {
+        /// The task.
+        task: String,
+        /// The job.
+        job_id: String,
+    },
+    /// It was answered at once.
+    Call(Box<Case>),
 }
 
 /// What a job's result says of its answer.
@@ -91,6 +112,7 @@ async fn write(app: &App, new: &Unwritten) -> Result<(), QueueError> {
             propensity: answered.propensity,
             job_id: job_id.as_deref().map(str::to_owned),
             pinned: !answered.assignment.is_compared(),
+            case: case_of(app, request_id, job_id.as_deref()),
         };
         let record = serde_json::to_string(&record).map_err(|error| QueueError::Corrupt(error.to_string()))?;
         by_task.entry(&answered.task).or_default().push((request_id.to_string(), record));
@@ -101,29 +123,52 @@ async fn write(app: &App, new: &Unwritten) -> Result<(), QueueError> {
     Ok(())
 }
 
+fn case_of(app: &App, request_id: &str, job_id: Option<&str>) -> Option<Packed> {
+    let case = app.decisions.recent(request_id).filter(|case| job_id.is_none() && case.job_id.is_none())?;
+    Some(Packed::from(&*case))
+}
+
+/// What was decided for a request, whichever process answered it; none where that was not written, or is out of date.
+///
+/// # Errors
+/// [`QueueError`].
+pub async fn decision(app: &App, request_id: &str) -> Result<Option<Decided>, QueueError> {
+    let Some((task, record)) = kept(app, request_id, now_ms()).await? else { return Ok(None) };
+    Ok(match (record.job_id, record.case) {
+        (Some(job_id), _) => Some(Decided::Job { task, job_id }),
+        (None, case) => case.map(|case| {
+            let by = (record.model.as_str(), record.version);
+            Decided::Call(Box::new(case.into_case((request_id, &task), by)))
+        }),
+    })
+}
+
 /// The answer under a job id or request id, whichever process gave it.
 ///
 /// # Errors
 /// [`QueueError`].
 pub async fn find(app: &App, id: &str, now_ms: u64) -> Result<Option<Known>, QueueError> {
     let index = app.engine.index();
-    let tasks: Vec<&str> = index.tasks.keys().map(String::as_str).collect();
-    if let Some(task) = Entry::task_of(id).filter(|task| tasks.contains(task))
+    if let Some(task) = Entry::task_of(id).filter(|task| index.tasks.contains_key(*task))
         && let Some(known) = of_job(app, task, id).await?
     {
         return Ok(Some(known));
     }
-    for task in tasks {
+    Ok(kept(app, id, now_ms).await?.map(|(task, record)| record.into_known(app, &task, id)))
+}
+
+/// The record under a request's id, and its task.
+async fn kept(app: &App, id: &str, now_ms: u64) -> Result<Option<(String, Record)>, QueueError> {
+    for task in app.engine.index().tasks.keys() {
         let Some(text) = app.queue.kept_answer(task, id).await? else { continue };
         let Ok(record) = serde_json::from_str::<Record>(&text) else {
             tracing::warn!(task, id, "an answer kept for labels cannot be read");
             continue;
         };
         let ttl = u64::try_from(app.config.queue.label_ttl.as_millis()).unwrap_or(u64::MAX);
-        if record.at.saturating_add(ttl) < now_ms {
-            continue;
+        if record.at.saturating_add(ttl) >= now_ms {
+            return Ok(Some((task.clone(), record)));
         }
-        return Ok(Some(record.into_known(app, task, id)));
     }
     Ok(None)
 }

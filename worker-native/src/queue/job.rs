@@ -10,7 +10,7 @@ pub use shared::reading::Priority;
 
 use crate::clock::now_ms;
 use crate::engine::Answer;
-use crate::routing::{Binding, DecisionRecord};
+use crate::routing::{Binding, DecisionRecord, Weighed};
 
 /// A job as it is stored: the facts in JSON, the numbers beside them as little-endian floats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct Entry {
     pub binding: Binding,
     /// Why this model.
     pub decision: DecisionRecord,
+    /// What was weighed; none of a job of an older process, or one that another process waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weighed: Option<Weighed>,
     /// When the job was accepted, in Unix milliseconds.
     pub accepted_at: u64,
     /// When its answer stops being wanted, in Unix milliseconds of the process that accepted it: to be shown. What
@@ -107,6 +110,7 @@ impl Entry {
             tenant: None,
             callback: None,
             awaited: false,
+            weighed: None,
             input,
         }
     }
@@ -277,6 +281,11 @@ pub struct ResultRecord {
     pub reason: String,
     /// Which side decided.
     pub decided_by: String,
+    /// The decision whole, and what was weighed.
+    pub decision: DecisionRecord,
+    /// Likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weighed: Option<Weighed>,
     /// The chance that the tier had to be chosen, where the choice was drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propensity: Option<f32>,

@@ -27,8 +27,8 @@ pub use routing::PlanState;
 use super::process::{self, Usage};
 use crate::cache::CacheStats;
 use families::{
-    ArmLabels, CacheLabels, CodeLabels, DecisionLabels, Families, ModelLabels, ShadowLabels, TaskModelLabels,
-    TierLabels, WebhookLabels,
+    ArmLabels, CacheLabels, CodeLabels, DecisionLabels, Families, ModelLabels, ResultLabels, ShadowLabels,
+    TaskModelLabels, TierLabels, WebhookLabels,
 };
 
 /// The media type of [`Metrics::encode`]'s text.
@@ -238,6 +238,11 @@ impl Metrics {
     /// So many answers were not written for labels.
     pub fn records_skipped(&self, answers: u64) {
         self.0.families.learning.skipped(answers);
+    }
+
+    /// So many decisions were `written` to the log, `dropped` since it could not keep up, or lost as it `failed`.
+    pub fn decisions_logged(&self, result: &'static str, lines: u64) {
+        self.0.families.decisions_logged.get_or_create(&ResultLabels { result }).inc_by(lines);
     }
 
     /// A callback was tried; `task` is of the catalog.

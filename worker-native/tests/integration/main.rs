@@ -14,6 +14,7 @@ mod support;
 
 mod answers;
 mod cache;
+mod decisions;
 mod doctor;
 mod documents;
 mod doors;

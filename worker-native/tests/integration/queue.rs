@@ -54,6 +54,7 @@ stamp!({
         accepted_jobs_outlive_the_process,
         claimed_jobs_outlive_the_process,
         tasks_do_not_mix,
+        an_unsettled_job_is_read_as_it_was_handed_in,
         nothing_asked_is_nothing_done,
         a_claim_gives_no_more_than_asked_for,
         a_wait_ends_with_a_job_or_with_its_time,

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
 use super::{Depths, QueueError};
-use crate::queue::job::{JobState, Outcome};
+use crate::queue::job::{Entry, JobState, Outcome};
 
 /// A task's queue in numbers; exact, as of one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -94,6 +94,9 @@ pub enum Change {
 pub trait JobBook: Send + Sync {
     /// A job's state; `None` for an id that never was, or whose result has expired.
     async fn job(&self, task: &str, job_id: &str) -> Result<Option<JobState>, QueueError>;
+
+    /// An unsettled job as it was handed in; `None` once it has ended, or where it is gone.
+    async fn entry(&self, task: &str, job_id: &str) -> Result<Option<Entry>, QueueError>;
 
     /// The newest results of some tasks, newest first.
     async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError>;

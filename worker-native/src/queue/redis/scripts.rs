@@ -48,6 +48,8 @@ scripts! {
     LEAVE = "leave.lua";
     /// [`super::super::JobBook::job`].
     JOB = "job.lua";
+    /// [`super::super::JobBook::entry`].
+    ENTRY = "entry.lua";
     /// [`super::super::DeadLetters::requeue`].
     REQUEUE = "requeue.lua";
     /// [`super::super::DeadLetters::drop_dead`].

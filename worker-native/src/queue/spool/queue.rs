@@ -23,7 +23,7 @@ use crate::queue::contract::{
     Labelled, Labels, NewJob, NewLabel, Outbox, Queue, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage,
     Retry, Settled, Settlement, Stored, Tended,
 };
-use crate::queue::job::{Claimed, JobState, Ticket};
+use crate::queue::job::{Claimed, Entry, JobState, Ticket};
 
 /// A queue and its spool; cheap to clone.
 #[derive(Debug, Clone)]
@@ -265,6 +265,15 @@ impl JobBook for SpoolingQueue {
                 let waited = Duration::from_millis(now_ms().saturating_sub(job.job.entry.accepted_at));
                 Ok(Some(JobState { state: "queued".to_owned(), waited: Some(waited), ..JobState::default() }))
             }
+            (known, _) => known,
+        }
+    }
+
+    async fn entry(&self, task: &str, job_id: &str) -> Result<Option<Entry>, QueueError> {
+        // In the same order as its state.
+        let spooled = self.spool().find(job_id).await?.filter(|job| job.task == task).map(|job| job.job.entry);
+        match (self.queue().entry(task, job_id).await, spooled) {
+            (Ok(None) | Err(QueueError::Unavailable(_)), Some(entry)) => Ok(Some(entry)),
             (known, _) => known,
         }
     }

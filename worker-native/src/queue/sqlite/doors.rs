@@ -19,7 +19,7 @@ use crate::queue::contract::{
     Begun, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Enqueued, Facts, JobBook, JobQueue, NewJob,
     Outbox, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement, Stored, Tended,
 };
-use crate::queue::job::{Claimed, JobState, Ticket};
+use crate::queue::job::{Claimed, Entry, JobState, Ticket};
 
 /// Most jobs that one request claims.
 const MOST: usize = 1_000;
@@ -182,6 +182,12 @@ impl JobBook for SqliteQueue {
         let (task, job_id, kept) = (task.to_owned(), job_id.to_owned(), self.kept());
         let seen = self.read(move |file| look::job(file, &task, &job_id, kept)).await?;
         seen.map(|seen| seen.into_state(self.now())).transpose()
+    }
+
+    async fn entry(&self, task: &str, job_id: &str) -> Result<Option<Entry>, QueueError> {
+        let (task, job_id) = (task.to_owned(), job_id.to_owned());
+        let body = self.read(move |file| look::body(file, &task, &job_id)).await?;
+        body.map(|body| Entry::from_body(&body).map_err(QueueError::Corrupt)).transpose()
     }
 
     async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError> {

@@ -150,6 +150,8 @@ statements! {
     JOB = "SELECT j.state, j.starts, j.failures, j.accepted, j.note, r.outcome, r.json, r.ended, r.awaited \
         FROM job j LEFT JOIN result r ON r.seq = j.result \
         WHERE j.task = (SELECT id FROM task WHERE name = ?1) AND j.job_id = ?2";
+    JOB_BODY = "SELECT b.body FROM job j JOIN body b ON b.id = j.id \
+        WHERE j.task = (SELECT id FROM task WHERE name = ?1) AND j.job_id = ?2 AND j.state < 4";
     LISTED = "SELECT seq, finished, sensor, outcome FROM result \
         WHERE task = (SELECT id FROM task WHERE name = ?1) AND awaited = 0 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
     LISTED_ONE = "SELECT json, ended FROM result WHERE seq = ?1";

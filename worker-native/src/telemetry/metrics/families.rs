@@ -79,6 +79,11 @@ pub(super) struct DecisionLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ResultLabels {
+    pub(super) result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ArmLabels {
     pub(super) task: String,
     pub(super) model: String,
@@ -167,6 +172,7 @@ pub(super) struct Families {
     pub(super) cache_redis_up: Count,
     pub(super) cache_redis_errors: Kept,
     pub(super) decisions: Family<DecisionLabels, Counter>,
+    pub(super) decisions_logged: Family<ResultLabels, Counter>,
     pub(super) canary: Family<ArmLabels, Counter>,
     pub(super) shadow: Family<ShadowLabels, Counter>,
     pub(super) rollbacks: Family<TaskModelLabels, Counter>,
@@ -217,6 +223,7 @@ impl Families {
             cache_redis_up: to.add("router_cache_redis_up", "1 while the cache uses Redis"),
             cache_redis_errors: to.add("router_cache_redis_errors", "Failed commands and unreadable values"),
             decisions: to.add("router_decisions", "Decisions by tier, reason and side"),
+            decisions_logged: to.add("router_decision_log_lines", "Decisions for the log, by what came of them"),
             canary: to.add("router_canary_requests", "Requests assigned to an arm of a canary"),
             shadow: to.add("router_shadow_runs", "Runs of shadow versions"),
             rollbacks: to.add("router_rollbacks", "Canaries taken back"),

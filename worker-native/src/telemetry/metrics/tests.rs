@@ -32,6 +32,7 @@ fn all() -> (Metrics, Observed) {
     metrics.label("pump", "forest", true);
     metrics.drift("pump", "forest", Drift { alarm: true, cut: false });
     metrics.records_skipped(5);
+    metrics.decisions_logged("written", 3);
     metrics.tokens(100);
     let text = str::to_owned;
     let observed = Observed {
@@ -70,6 +71,7 @@ fn what_was_counted_is_told() {
         (r#"inference_cache_hits_total{level="memory"}"#, 3.0),
         (r#"inference_cache_hits_total{level="redis"}"#, 2.0),
         (r#"inference_cache_hits_total{level="joined"}"#, 1.0),
+        (r#"router_decision_log_lines_total{result="written"}"#, 3.0),
         ("inference_cache_misses_total", 4.0),
         (r#"inference_queue_depth{task="pump",tier="fast"}"#, 7.0),
         ("inference_tokens_per_second", 10.0),
