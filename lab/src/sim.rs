@@ -10,6 +10,7 @@ pub(crate) mod compare;
 mod engine;
 mod events;
 mod goals;
+mod isolates;
 mod policy;
 mod profile;
 mod queue;

@@ -85,7 +85,7 @@ impl App {
     pub fn new(config: Config, engine: Arc<Engine>, queue: Arc<dyn Queue>, webhooks: Webhooks, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
-        let policies = Policies::new(config.routing.policy, config.routing.policy_set);
+        let policies = Policies::new(&config.routing);
         let draining = AtomicBool::new(false);
         let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
         let watchers = Arc::new(Semaphore::new(config.http.watch_max_active));

@@ -1,30 +1,26 @@
 //! Our policy in the simulator: `shared::policy`'s own functions, fed with what the simulator lets them see.
 //!
-//! Owns the translation only. `plan` runs at each tick, `route` at the edge, `bind` at the worker.
+//! Owns the translation only; what is reckoned from a snapshot is `facts`'. `plan` runs at each tick, `route` at the edge, `bind` at the worker.
 
-use std::collections::VecDeque;
+mod facts;
 
+use facts::{Load, deadline_at, priority};
 use shared::accuracy::{self, Belief};
 use shared::policy::bind::BindTuning;
 use shared::policy::{
     Batches as Bound, Behind, Claimed as Asked, Draws, JobSpec, Moment, Observations, Plan, Policy as Kind, Profile,
     TierModel, Tuning, bind, plan, route,
 };
-use shared::reading::Priority;
 use shared::snapshot::{TaskLoad, TierLoad};
 
 use super::batching::{patient_hint, serve};
 use super::{Batches, Bench, Choice, EdgeJob, Label, Picture, Policy, Seen};
 use crate::sim::queue::Claimed;
 use crate::sim::rng::mix;
-use crate::sim::world::{Class, World};
+use crate::sim::world::World;
 
 /// Loads kept for isolates with old snapshots; `watch` keeps as many.
 const KEPT: usize = 256;
-/// The arrival rate is smoothed over this time, in microseconds, as `Tuning::memory_us` has it.
-const MEMORY_US: f64 = 1e6;
-/// For so long a period's rate counts as one that may come again, in microseconds.
-const PEAK_US: u64 = 60_000_000;
 /// Of what waits behind, so many deadlines are looked at.
 const SAMPLES: usize = 64;
 
@@ -72,11 +68,7 @@ pub(crate) struct SlackSplit {
     /// Until then tiers are explored more, in milliseconds.
     alarm_until_ms: u64,
     plan: Option<Plan>,
-    rate: f64,
-    dispersion: f64,
-    last_us: u64,
-    /// The rates of the last minute's periods.
-    peaks: VecDeque<f32>,
+    load: Load,
     asked: Vec<Asked>,
     bound: Bound,
     samples: Vec<u64>,
@@ -110,10 +102,7 @@ impl SlackSplit {
             beliefs: vec![Belief::default(); world.tiers.len()],
             alarm_until_ms: 0,
             plan: None,
-            rate: 0.0,
-            dispersion: 1.0,
-            last_us: 0,
-            peaks: VecDeque::new(),
+            load: Load::default(),
             asked: Vec::with_capacity(64),
             bound: Bound::with_capacity(64),
             samples: Vec::with_capacity(2 * SAMPLES),
@@ -146,8 +135,8 @@ impl SlackSplit {
             bench.world.shortest_deadline_us().saturating_sub(bench.world.net_in_us + bench.world.net_out_us);
         let mut behind = Behind {
             count: count as u32,
-            rate: self.rate as f32,
-            idc: self.dispersion as f32,
+            rate: self.load.rate as f32,
+            idc: self.load.dispersion as f32,
             deadline_us: deadline_us as f32,
             workers: bench.alive.max(1) as u32,
             ..Behind::default()
@@ -168,52 +157,10 @@ impl SlackSplit {
     }
 }
 
-/// The class of urgency whose value is the simulated one's.
-fn priority(class: &Class) -> Priority {
-    match class.value {
-        value if value >= 2.0 => Priority::High,
-        value if value <= 0.5 => Priority::Low,
-        _ => Priority::Normal,
-    }
-}
-
-/// The deadline below which that share of recent arrivals has theirs, in microseconds.
-fn deadline_at(seen: &Seen, world: &World, share: f64) -> f32 {
-    let mut classes: Vec<(u64, f64)> = world
-        .classes
-        .iter()
-        .zip(seen.arrived_classes)
-        .map(|(class, jobs)| (class.deadline_us, f64::from(jobs)))
-        .collect();
-    classes.sort_by_key(|(deadline, _)| *deadline);
-    let total: f64 = classes.iter().map(|(_, jobs)| jobs).sum();
-    let mut sum = 0.0;
-    let reached = classes.iter().find(|(_, jobs)| {
-        sum += jobs;
-        sum >= share * total
-    });
-    reached.map_or(0.0, |(deadline, _)| *deadline as f32)
-}
-
 impl Policy for SlackSplit {
     fn tick(&mut self, seen: &Seen, world: &World) {
-        let elapsed = seen.at_us.saturating_sub(self.last_us) as f64;
+        let elapsed = self.load.see(seen, world.delivery.period_us);
         let arrived: u32 = seen.arrived.iter().sum();
-        if elapsed > 0.0 {
-            let fresh = 1.0 - (-elapsed / MEMORY_US).exp();
-            let rate = f64::from(arrived) * 1e6 / elapsed;
-            let begun = self.rate > 0.0;
-            self.rate += if begun { fresh } else { 1.0 } * (rate - self.rate);
-            self.dispersion += if begun { fresh } else { 1.0 } * (seen.dispersion.max(0.1) - self.dispersion);
-        }
-        self.last_us = seen.at_us;
-        if elapsed > 0.0 {
-            let oldest = (PEAK_US / world.delivery.period_us.max(1)) as usize;
-            while self.peaks.len() >= oldest.max(1) {
-                self.peaks.pop_front();
-            }
-            self.peaks.push_back((f64::from(arrived) * 1e6 / elapsed) as f32);
-        }
         if world.labels.is_some() {
             self.believe(seen.at_us, world);
         }
@@ -247,11 +194,11 @@ impl Policy for SlackSplit {
             tiers: &tiers,
             workers: seen.alive as u32,
             pace: seen.pace as f32,
-            last_rate: (elapsed > 0.0).then(|| (f64::from(arrived) * 1e6 / elapsed.max(1.0)) as f32),
-            peak_rate: self.peaks.iter().copied().reduce(f32::max),
+            last_rate: self.load.last(),
+            peak_rate: self.load.peak(),
             isolates: world.delivery.isolates,
-            rate: self.rate as f32,
-            idc: self.dispersion as f32,
+            rate: self.load.rate as f32,
+            idc: self.load.dispersion as f32,
             period_us: world.delivery.period_us as f32,
             delivery_us: world.delivery.age_us as f32,
             elapsed_us: elapsed as f32,
