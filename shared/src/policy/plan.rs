@@ -125,7 +125,7 @@ pub struct TierSeen {
 /// What is observed of one task. Numbers that are not known have the value that says so, or their neutral one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observations<'a> {
-    /// The tiers, cheapest first; what is behind the [`MAX_TIERS`]th is ignored.
+    /// The tiers, cheapest first; what is behind the [`MAX_TIERS`](super::MAX_TIERS)th is ignored.
     pub tiers: &'a [TierSeen],
     /// Live workers that share the work.
     pub workers: u32,

@@ -17,7 +17,7 @@ pub const CASES: u64 = 10_000;
 /// How many cases share one plan.
 const PER_PLAN: u64 = 20;
 
-/// A digest of all that [`plan`] and [`route`] say in [`CASES`] generated cases.
+/// A digest of all that [`plan()`] and [`route`] say in [`CASES`] generated cases.
 #[must_use]
 pub fn selfcheck() -> u64 {
     let mut previous = None;
