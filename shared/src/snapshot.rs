@@ -101,16 +101,25 @@ impl Snapshot {
     pub fn to_text(&self) -> String {
         let mut text = format!("v=2;e={:x};s={};t={}", self.boot, self.seq, self.at);
         for load in &self.tasks {
-            text.push_str(&format!(";{}=", load.task));
+            let mut segment = format!(";{}=", load.task);
             for (i, tier) in load.tiers.iter().enumerate() {
                 if i > 0 {
-                    text.push(',');
+                    segment.push(',');
                 }
-                push_tier(&mut text, tier);
+                push_tier(&mut segment, tier);
             }
+            // A text over the limit would be no snapshot at all; a task without its plan is decided by the threshold, and
+            // one that is left out is its origin's to decide.
+            if text.len() + segment.len() > MAX_TEXT {
+                break;
+            }
+            text.push_str(&segment);
             if let Some(plan) = &load.plan {
-                text.push('|');
-                plan_text::push(&mut text, plan);
+                let mut told = "|".to_owned();
+                plan_text::push(&mut told, plan);
+                if text.len() + told.len() <= MAX_TEXT {
+                    text.push_str(&told);
+                }
             }
         }
         text

@@ -169,8 +169,12 @@ fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
     app.learning.inputs.saw(&given.card.task, asked.input, now_ms(), || given.card.usual_fields());
     if !asked.awaited {
         let (task, model) = (given.card.task.as_str().into(), given.card.model.as_str().into());
-        let propensity = asked.decision.and_then(DecisionRecord::propensity_of_the_answer);
-        let answered = Answered { task, model, assignment: asked.assignment.clone(), prediction, propensity };
+        // A worker may have given a reading that went through the queue to another tier's model.
+        let own = asked.version.card();
+        let same = given.card.model == own.model && given.card.version == own.version;
+        let propensity = asked.decision.filter(|_| same).and_then(DecisionRecord::propensity_of_the_answer);
+        let assignment = if same { asked.assignment.clone() } else { Assignment::outside(given.card.version) };
+        let answered = Answered { task, model, assignment, prediction, propensity };
         app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
     }
     if let Some(run) = run {

@@ -29,6 +29,8 @@ use held::{Held, Hold};
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// From this start on a job runs alone: if it is what kills its consumers, it takes no neighbours with it.
 const SUSPECT_ATTEMPT: u32 = 3;
+/// How often a consumer that holds enough looks whether it still does.
+const WINDOW_LOOK: Duration = Duration::from_millis(20);
 /// Longest wait for a job before the loop looks at its other duties.
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -77,7 +79,7 @@ impl Consumer {
             if most == 0 {
                 // What is held is enough for the workers: whatever is claimed later is bound by a younger picture.
                 drop(first);
-                self.shutdown.run_until_cancelled(jobs.join_next()).await;
+                self.shutdown.run_until_cancelled(freed(&mut jobs)).await;
                 continue;
             }
             let places = places(&room, first, most);
@@ -272,6 +274,13 @@ impl Consumer {
         }
         let error = handed_back.err().map(|error| error.to_string());
         tracing::warn!(task = %self.task, jobs = tickets.len(), error, "jobs that did not end in time were handed back");
+    }
+}
+
+/// Waits until a run has ended, or some of its jobs may have: a run's task ends with the last of them.
+async fn freed(jobs: &mut JoinSet<()>) {
+    if matches!(tokio::time::timeout(WINDOW_LOOK, jobs.join_next()).await, Ok(None)) {
+        tokio::time::sleep(WINDOW_LOOK).await;
     }
 }
 

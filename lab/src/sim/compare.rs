@@ -23,7 +23,7 @@ const EXAMPLES: &str = "Examples:
   lab compare --workload W2 --workload W4 --policy slackfit --policy slack-split
   lab compare --trace arrivals_ms.txt --json out.json  your own arrivals: one offset in milliseconds a line
   lab compare --profile mine.json --html report.html --charts charts/
-  lab compare --seeds 20 --jobs 100000 --staleness     what docs/routing.md shows
+  lab compare --seeds 20 --jobs 60000 --staleness --policy ablations    what docs/routing.md shows
 
 A profile is JSON: {\"workers\": 4, \"deadline_ms\": 100, \"tiers\": [{\"alpha_ms\": 1, \"beta_ms\": 0.8, \"cap\": 8,
 \"accuracy\": 0.9}, …]}, cheapest tier first; a batch of b takes alpha_ms + beta_ms * b.

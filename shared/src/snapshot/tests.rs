@@ -7,6 +7,20 @@ const TEXT: &str = "v=2;e=5f2a;s=42;t=1700000000000;hydraulic-valve=fast:0:110:8
     5:0:40:64:60000:112000:2400:15000:100:250:1000:0:1:3300:3224:0:100:500:1500:250:0:1:0:0:0:1000:5000:0:500:5:5000";
 
 #[test]
+fn many_tasks_still_make_a_text_that_can_be_read() {
+    let tier = |tier: &str| TierLoad { tier: tier.to_owned(), depth: 1_000, ..TierLoad::default() };
+    let task = |i: usize| TaskLoad {
+        task: format!("a-task-with-a-long-name-{i}"),
+        tiers: vec![tier("fast"), tier("accurate")],
+        plan: Some(crate::policy::Plan::default()),
+    };
+    let snapshot = Snapshot { boot: 1, seq: 1, at: 1, tasks: (0..MAX_TASKS).map(task).collect() };
+    let read = Snapshot::from_text(&snapshot.to_text()).unwrap();
+    let planned = read.tasks.iter().filter(|task| task.plan.is_some()).count();
+    assert!(planned > 10 && planned < read.tasks.len(), "{planned} of {}", read.tasks.len());
+}
+
+#[test]
 fn the_documented_text_reads_and_writes() {
     let snapshot = Snapshot::from_text(TEXT).unwrap();
     assert_eq!(snapshot.tasks[0].depth(), 3);

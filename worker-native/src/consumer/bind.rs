@@ -72,8 +72,12 @@ impl Consumer {
             let tier = load.tiers.get(usize::from(run.tier)).map(|tier| tier.tier.as_str()).unwrap_or_default();
             runs.push(jobs.map(|job| Bound::start(self.bound(job, task, tier))).collect());
         }
-        let expired = batches.expired.iter().filter_map(&mut take);
-        runs.push(expired.map(|job| Bound { job, hopeless: true }).collect());
+        let mut expired = batches.expired.iter().filter_map(&mut take);
+        // Where all are given up by the profile, one is tried: only a run can show that the model has become quick again.
+        let probe = if batches.runs.is_empty() { expired.next() } else { None };
+        let (probe, expired) = (probe.map(Bound::start), expired.collect::<Vec<_>>());
+        runs.extend(probe.map(|probe| vec![probe]));
+        runs.push(expired.into_iter().map(|job| Bound { job, hopeless: true }).collect());
         // Nothing is left over where the two sides agree; what were left must run all the same.
         runs.push(bindable.into_iter().flatten().map(Bound::start).collect());
         runs.retain(|run| !run.is_empty());

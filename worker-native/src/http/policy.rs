@@ -115,10 +115,12 @@ pub(super) async fn put(State(app): State<App>, map: HeaderMap, body: Body) -> R
         let text = format!("{} of the values cannot be", faults.len());
         return Err(wrong(faults.into_iter().map(fault).collect(), &text));
     }
+    tracing::warn!(place, policy = ?wanted, "an operator puts a policy");
     app.policies.put(app.queue.as_ref(), place, wanted, now_ms()).await?;
-    tracing::warn!(place, body = %String::from_utf8_lossy(&bytes), "an operator put a policy");
     // The answer's own snapshot tells the new one; other processes hear of it with their next look.
-    feed::refresh(&app).await?;
+    if let Err(error) = feed::refresh(&app).await {
+        tracing::warn!(%error, "the policy is stored; it holds with the next look at the queue's store that succeeds");
+    }
     Ok(view(&app))
 }
 

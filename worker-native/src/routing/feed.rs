@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use shared::catalog::CatalogTask;
 use shared::policy::Profile;
 use tokio_util::sync::CancellationToken;
@@ -51,13 +51,16 @@ pub async fn run(app: App, shutdown: CancellationToken) {
 /// Reads all shared facts once.
 ///
 /// # Errors
-/// [`QueueError`] at the first task that cannot be read.
+/// The first [`QueueError`], after all tasks were looked at.
 pub async fn refresh(app: &App) -> Result<(), QueueError> {
     let index = app.engine.index();
     app.snapshots.sync(&index.catalog);
-    app.policies.refresh(app.queue.as_ref()).await?;
-    // Side by side: a round over all tasks must be short against its period.
-    try_join_all(index.catalog.tasks.iter().map(|task| refresh_task(app, task))).await.map(drop)
+    // Side by side: a round over all tasks must be short against its period, and one that cannot be read (a shard that is
+    // down) must not keep the others from being.
+    let policies = app.policies.refresh(app.queue.as_ref());
+    let tasks = join_all(index.catalog.tasks.iter().map(|task| refresh_task(app, task)));
+    let (policies, tasks) = tokio::join!(policies, tasks);
+    tasks.into_iter().fold(policies, Result::and)
 }
 
 /// Reads one task's shared facts.
