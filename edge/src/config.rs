@@ -73,7 +73,7 @@ impl EdgeConfig {
         let mut reader = Reader { vars, faults: Vec::new() };
         let kinds = PolicyKind::ALL.map(PolicyKind::name).join(", ");
         let policy = Policy {
-            kind: reader.read("EDGE_POLICY", PolicyKind::Adaptive, &kinds, PolicyKind::from_name),
+            kind: reader.read("EDGE_POLICY", PolicyKind::SlackSplit, &kinds, PolicyKind::from_name),
             queue_threshold: reader.whole("QUEUE_THRESHOLD", DEFAULT_QUEUE_THRESHOLD, 1..=1_000_000),
             accuracy_floor: reader.read("ACCURACY_FLOOR", DEFAULT_ACCURACY_FLOOR, "a number from 0 to 1", |text| {
                 // Not by `str::parse`: see the reader of numbers in `shared`.

@@ -16,7 +16,13 @@ pub(crate) async fn handle(door: Door, mut request: Request, visit: &mut Visit<'
     // Taken after the body is here: a slow sender must not make the snapshot look younger than it is.
     let now_ms = clock::now_ms();
     let known = state::catalog(|keeper| keeper.known(now_ms));
-    let plan = state::snapshots(|snapshots| plan(&body, known.as_ref(), snapshots, visit.config, now_ms));
+    let plan = state::snapshots(|snapshots| {
+        let plan = plan(&body, known.as_ref(), snapshots, visit.config, now_ms);
+        if let Ok(Forward { task: Some(task), .. }) = &plan.outcome {
+            snapshots.count_sent(task);
+        }
+        plan
+    });
     if plan.refresh {
         refresh::snapshots(visit.ctx, &visit.origin);
     }

@@ -3,7 +3,7 @@
 //! Pure: the bytes, what the isolate remembers and the clock go in, a [`Plan`] comes out. Whatever
 //! the edge does not know for sure it leaves to the origin, which checks and decides again anyway.
 
-use shared::policy::{self, JobSpec, Reason};
+use shared::policy::{self, Draws, JobSpec, Moment, Reason};
 use shared::problem::ErrorCode;
 use shared::reading::{self, Rejection, Request};
 use shared::snapshot::TaskLoad;
@@ -59,7 +59,7 @@ pub(crate) fn plan(
         return Plan { outcome, refresh: false };
     };
     match reading::parse(body, &known.catalog) {
-        Ok(request) => decide(&request, snapshots, config, now_ms),
+        Ok(request) => decide(&request, Draws::of_job(body, now_ms), snapshots, config, now_ms),
         Err(rejection) => judge(rejection, known.age_ms, config),
     }
 }
@@ -78,7 +78,8 @@ fn judge(rejection: Rejection, age_ms: u64, config: &EdgeConfig) -> Plan {
     Plan { outcome: if forward { Ok(Forward::default()) } else { Err(rejection) }, refresh: stale && !forward }
 }
 
-fn decide(request: &Request<'_>, snapshots: &SnapshotCache, config: &EdgeConfig, now_ms: u64) -> Plan {
+fn decide(request: &Request<'_>, draws: Draws, snapshots: &SnapshotCache, config: &EdgeConfig, now_ms: u64) -> Plan {
+    let sent = snapshots.sent(&request.task.schema.name);
     let (load, refresh) = match snapshots.sight(&request.task.schema.name, now_ms, config.freshness) {
         Sight::Fresh(load, age_ms) => (Some((load, age_ms)), false),
         Sight::Stale(load, age_ms) => (Some((load, age_ms)), true),
@@ -87,13 +88,13 @@ fn decide(request: &Request<'_>, snapshots: &SnapshotCache, config: &EdgeConfig,
     let forward = Forward {
         task: Some(request.task.schema.name.clone()),
         deadline_ms: request.deadline_ms,
-        advice: load.and_then(|(load, age_ms)| advise(request, load, age_ms, config)),
+        advice: load.and_then(|(load, age_ms)| advise(request, load, Moment { age_ms, sent, draws }, config)),
     };
     Plan { outcome: Ok(forward), refresh }
 }
 
 /// The advice for a reading; none where the snapshot does not know the tiers it would speak of.
-fn advise(request: &Request<'_>, load: &TaskLoad, snapshot_age_ms: u64, config: &EdgeConfig) -> Option<Advice> {
+fn advise(request: &Request<'_>, load: &TaskLoad, moment: Moment, config: &EdgeConfig) -> Option<Advice> {
     let pinned_tier = match &request.model_name {
         // Which models of that type there are, and which of them serves a tier, only the origin knows for sure.
         None if request.model_type.is_some() => return None,
@@ -104,10 +105,15 @@ fn advise(request: &Request<'_>, load: &TaskLoad, snapshot_age_ms: u64, config: 
             Some(load.tiers.iter().position(|load| load.tier == tier)?)
         }
     };
-    let job = JobSpec { pinned_tier, deadline_ms: request.deadline_ms, min_accuracy: request.min_accuracy };
-    let decision = policy::route(&config.policy, load, &job);
+    let job = JobSpec {
+        pinned_tier,
+        deadline_ms: request.deadline_ms,
+        min_accuracy: request.min_accuracy,
+        class: request.priority.unwrap_or_default(),
+    };
+    let decision = policy::route(&config.policy, load, &job, &moment);
     let tier = load.tiers.get(decision.tier)?.tier.clone();
-    Some(Advice { tier, reason: decision.reason, depth: decision.depth, snapshot_age_ms })
+    Some(Advice { tier, reason: decision.reason, depth: decision.depth, snapshot_age_ms: moment.age_ms })
 }
 
 #[cfg(test)]

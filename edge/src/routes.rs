@@ -40,6 +40,8 @@ enum Route {
     Pass(Wait),
     #[cfg(feature = "test-panic")]
     Panic,
+    #[cfg(feature = "test-panic")]
+    Selfcheck,
 }
 
 fn route(method: &Method, path: &str) -> Option<Route> {
@@ -75,6 +77,8 @@ fn posted(path: &str) -> Option<Route> {
         _ if is_oip_model(path) && path.ends_with("/infer") => Some(Route::Pass(Wait::Long)),
         #[cfg(feature = "test-panic")]
         "/__panic" => Some(Route::Panic),
+        #[cfg(feature = "test-panic")]
+        "/__selfcheck" => Some(Route::Selfcheck),
         _ => None,
     }
 }
@@ -136,6 +140,11 @@ pub(crate) async fn handle(request: Request, env: &Env, ctx: &Context, line: &mu
         Route::Health => return views::health(&settings, env, ctx, line).await,
         #[cfg(feature = "test-panic")]
         Route::Panic => panics(),
+        #[cfg(feature = "test-panic")]
+        Route::Selfcheck => {
+            let digest = shared::policy::selfcheck::selfcheck();
+            return Ok(crate::answer::text(200, "text/plain", format!("{digest:016x}"), &line.request_id));
+        }
         Route::Ingest(_) | Route::Pass(_) => {}
     }
     let config = settings.as_ref().as_ref().map_err(|faults| Failure::misconfigured(faults))?;

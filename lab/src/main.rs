@@ -21,7 +21,7 @@ struct Cli {
 enum Command {
     /// Show which tier each policy takes, over backlog and the accurate model's accuracy.
     ///
-    /// Example: `lab table --policy adaptive --threshold 5 --fast-accuracy 0.81`
+    /// Example: `lab table --policy adaptive-threshold --threshold 5 --fast-accuracy 0.81`
     Table(table::TableArgs),
     /// Measure; `script/bench` sets everything up and calls this.
     #[command(subcommand)]

@@ -2,12 +2,14 @@
 
 use clap::Args;
 use comfy_table::{ContentArrangement, Table, presets};
-use shared::policy::{DEFAULT_ACCURACY_FLOOR, DEFAULT_QUEUE_THRESHOLD, Decision, JobSpec, Policy, PolicyKind, route};
+use shared::policy::{
+    DEFAULT_ACCURACY_FLOOR, DEFAULT_QUEUE_THRESHOLD, Decision, JobSpec, Moment, Policy, PolicyKind, route,
+};
 use shared::snapshot::{TaskLoad, TierLoad};
 
 #[derive(Debug, Args)]
 pub(crate) struct TableArgs {
-    /// One policy instead of all: always-fast, always-accurate, queue-threshold, adaptive.
+    /// One policy instead of all: always-fast, always-accurate, queue-threshold, adaptive-threshold, slack-split.
     #[arg(long, value_parser = policy_kind)]
     policy: Option<PolicyKind>,
     /// Backlog at which a policy steps down, in jobs.
@@ -40,9 +42,9 @@ fn kinds(args: &TableArgs) -> Vec<PolicyKind> {
 
 fn decide(args: &TableArgs, kind: PolicyKind, depth: u32, accuracy: Option<f32>) -> Decision {
     let policy = Policy { kind, queue_threshold: args.threshold, accuracy_floor: DEFAULT_ACCURACY_FLOOR };
-    let tier = |name: &str, depth, accuracy| TierLoad { tier: name.to_owned(), depth, service_us: None, accuracy };
+    let tier = |name: &str, depth, accuracy| TierLoad { tier: name.to_owned(), depth, accuracy, ..TierLoad::default() };
     let tiers = vec![tier("fast", depth, args.fast_accuracy), tier("accurate", 0, accuracy)];
-    route(&policy, &TaskLoad { task: "table".to_owned(), tiers }, &JobSpec::default())
+    route(&policy, &TaskLoad { task: "table".to_owned(), tiers, plan: None }, &JobSpec::default(), &Moment::default())
 }
 
 const fn tier_name(decision: Decision) -> &'static str {

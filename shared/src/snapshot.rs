@@ -5,15 +5,21 @@
 //! the keeper knows: ages are taken between two readings of the keeper's own clock.
 //!
 //! ```text
-//! v=1;e=5f2a;s=42;t=1700000000000;hydraulic-valve=fast:0:110:8131,accurate:3:1020:-
+//! v=2;e=5f2a;s=42;t=1700000000000;hydraulic-valve=fast:0:110:8131:433:300:1070:25:32,accurate:3:1020:-|5:0:4:64:...
 //! ```
 //! `e` names the boot (hex), `s` counts up within it, `t` is the origin's Unix milliseconds; then a
-//! segment a task with `tier:depth:service_us:accuracy` in order of cost, accuracy in 1/10000 and
-//! `-` for what is unknown. Segments of names that are no task are for later versions: ignored.
+//! segment a task with `tier:depth:service_us:accuracy:labels:alpha:beta:sd:cap` in order of cost:
+//! accuracy in 1/10000, `-` for what is unknown, labels in effective number, the profile's times in
+//! 1/10 microseconds. What is behind accuracy or labels may be left out where it is unknown. Behind `|` stands the
+//! task's plan, where there is one: the numbers of `plan_text.rs`, which names and scales them by position.
+//! Segments of names that are no task are for later versions: ignored. Version 1, which ends with the accuracy and has
+//! no plan, is read as well.
 
 pub mod cache;
+mod plan_text;
 
 use crate::ids::is_name;
+use crate::policy::{Plan, Profile};
 
 /// Longest text that is read; a header over it is not from our origin.
 pub const MAX_TEXT: usize = 8_192;
@@ -34,16 +40,18 @@ pub struct Snapshot {
 }
 
 /// Load and accuracy of one task.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TaskLoad {
     /// The task's name.
     pub task: String,
     /// Its tiers, cheapest first.
     pub tiers: Vec<TierLoad>,
+    /// How its load is split until the next snapshot; none from an origin that does not plan.
+    pub plan: Option<Plan>,
 }
 
 /// Load and accuracy of one tier.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TierLoad {
     /// The tier's name.
     pub tier: String,
@@ -53,6 +61,10 @@ pub struct TierLoad {
     pub service_us: Option<u32>,
     /// Measured accuracy of the tier's model, 0..=1; unknown without labels, statement or training report.
     pub accuracy: Option<f32>,
+    /// Labels behind the accuracy, in effective number; 0 where it is a statement or a training report.
+    pub labels: f32,
+    /// Its measured service time over the size of a batch.
+    pub measured: Option<Profile>,
 }
 
 impl TaskLoad {
@@ -76,7 +88,7 @@ pub enum SnapshotError {
     #[error("the snapshot is over its size limit")]
     TooLarge,
     /// Another format version.
-    #[error("the snapshot has another version than 1")]
+    #[error("the snapshot has another version than 1 or 2")]
     Version,
     /// A segment cannot be read.
     #[error("the snapshot is malformed")]
@@ -87,15 +99,18 @@ impl Snapshot {
     /// The text for the wire.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let mut text = format!("v=1;e={:x};s={};t={}", self.boot, self.seq, self.at);
+        let mut text = format!("v=2;e={:x};s={};t={}", self.boot, self.seq, self.at);
         for load in &self.tasks {
             text.push_str(&format!(";{}=", load.task));
             for (i, tier) in load.tiers.iter().enumerate() {
-                let comma = if i == 0 { "" } else { "," };
-                text.push_str(&format!("{comma}{}:{}:", tier.tier, tier.depth));
-                push_or_dash(&mut text, tier.service_us);
-                text.push(':');
-                push_or_dash(&mut text, tier.accuracy.map(to_ten_thousandths));
+                if i > 0 {
+                    text.push(',');
+                }
+                push_tier(&mut text, tier);
+            }
+            if let Some(plan) = &load.plan {
+                text.push('|');
+                plan_text::push(&mut text, plan);
             }
         }
         text
@@ -111,10 +126,10 @@ impl Snapshot {
         }
         let mut segments = text.split(';').map(|segment| segment.split_once('=').ok_or(SnapshotError::Malformed));
         let (boot, seq, at) = match (segments.next(), segments.next(), segments.next(), segments.next()) {
-            (Some(Ok(("v", "1"))), Some(Ok(("e", e))), Some(Ok(("s", s))), Some(Ok(("t", t)))) => {
+            (Some(Ok(("v", "1" | "2"))), Some(Ok(("e", e))), Some(Ok(("s", s))), Some(Ok(("t", t)))) => {
                 (u64::from_str_radix(e, 16).ok(), s.parse().ok(), t.parse().ok())
             }
-            (Some(Ok(("v", version))), ..) if version != "1" => return Err(SnapshotError::Version),
+            (Some(Ok(("v", version))), ..) if version != "1" && version != "2" => return Err(SnapshotError::Version),
             _ => return Err(SnapshotError::Malformed),
         };
         let (Some(boot), Some(seq), Some(at)) = (boot, seq, at) else {
@@ -122,16 +137,32 @@ impl Snapshot {
         };
         let mut tasks = Vec::new();
         for segment in segments {
-            let (task, tiers) = segment?;
+            let (task, load) = segment?;
             if tasks.len() == MAX_TASKS {
                 return Err(SnapshotError::TooLarge);
             }
             // One letter is reserved for fields of the snapshot itself.
             if is_name(task) && task.len() > 1 {
-                tasks.push(TaskLoad { task: task.to_owned(), tiers: read_tiers(tiers)? });
+                let (tiers, plan) = load.split_once('|').map_or((load, None), |(tiers, plan)| (tiers, Some(plan)));
+                let plan = plan.and_then(plan_text::read);
+                tasks.push(TaskLoad { task: task.to_owned(), tiers: read_tiers(tiers)?, plan });
             }
         }
         Ok(Self { boot, seq, at, tasks })
+    }
+}
+
+fn push_tier(text: &mut String, tier: &TierLoad) {
+    text.push_str(&format!("{}:{}:", tier.tier, tier.depth));
+    push_or_dash(text, tier.service_us);
+    text.push(':');
+    push_or_dash(text, tier.accuracy.map(|accuracy| whole(accuracy.clamp(0.0, 1.0) * TEN_THOUSAND)));
+    if tier.labels > 0.0 || tier.measured.is_some() {
+        text.push_str(&format!(":{}", whole(tier.labels)));
+    }
+    if let Some(profile) = tier.measured {
+        let [alpha, beta, sd] = [profile.alpha_us, profile.beta_us, profile.sd_us].map(|time| whole(time * TENTHS));
+        text.push_str(&format!(":{alpha}:{beta}:{sd}:{}", profile.cap));
     }
 }
 
@@ -151,12 +182,20 @@ fn read_tier(text: &str) -> Option<TierLoad> {
     let tier = parts.next().filter(|tier| is_name(tier))?;
     let depth = parts.next()?.parse().ok()?;
     let service_us = number_or_dash(parts.next()?)?;
-    let accuracy = number_or_dash(parts.next()?)?.map(from_ten_thousandths);
+    let accuracy = number_or_dash(parts.next()?)?.map(|value| real(value) / TEN_THOUSAND);
     if accuracy.is_some_and(|accuracy| accuracy > 1.0) {
         return None;
     }
-    // Parts behind the fourth are for later versions.
-    Some(TierLoad { tier: tier.to_owned(), depth, service_us, accuracy })
+    // These came with version 2, and parts behind them are for later versions: what cannot be read is not known.
+    let mut rest = parts.map(|part| part.parse::<u32>().ok());
+    let labels = rest.next().flatten().map_or(0.0, real);
+    let mut time = || rest.next().flatten().map(|value| real(value) / TENTHS);
+    let times = (time(), time(), time());
+    let measured = match (times, rest.next().flatten().and_then(|cap| u16::try_from(cap).ok())) {
+        ((Some(alpha_us), Some(beta_us), Some(sd_us)), Some(cap)) => Some(Profile { alpha_us, beta_us, sd_us, cap }),
+        _ => None,
+    };
+    Some(TierLoad { tier: tier.to_owned(), depth, service_us, accuracy, labels, measured })
 }
 
 fn push_or_dash(text: &mut String, value: Option<u32>) {
@@ -171,14 +210,19 @@ fn number_or_dash(text: &str) -> Option<Option<u32>> {
     if text == "-" { Some(None) } else { text.parse().ok().map(Some) }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=10000 before")]
-fn to_ten_thousandths(accuracy: f32) -> u32 {
-    (accuracy.clamp(0.0, 1.0) * 10_000.0).round() as u32
+/// Accuracies are written in this part of 1.
+const TEN_THOUSAND: f32 = 10_000.0;
+/// Times of a profile are written in this part of a microsecond.
+const TENTHS: f32 = 10.0;
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, and a NaN is 0")]
+fn whole(value: f32) -> u32 {
+    value.round() as u32
 }
 
-#[expect(clippy::cast_precision_loss, reason = "what is kept is at most 10000")]
-fn from_ten_thousandths(value: u32) -> f32 {
-    value as f32 / 10_000.0
+#[expect(clippy::cast_precision_loss, reason = "24 bits are what a decision rests on")]
+const fn real(value: u32) -> f32 {
+    value as f32
 }
 
 #[cfg(test)]
@@ -186,8 +230,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::Policy;
 
-    const TEXT: &str = "v=1;e=5f2a;s=42;t=1700000000000;hydraulic-valve=fast:0:110:8131,accurate:3:1020:-";
+    const TEXT: &str = "v=2;e=5f2a;s=42;t=1700000000000;hydraulic-valve=fast:0:110:8131:433:300:1070:25:32,accurate:3:1020:-|\
+        5:0:40:64:60000:112000:2400:15000:100:250:1000:0:1:3300:3224:0:-120:500:1500:250:0:1:0:0:0:1000:5000:0:500:5:5000";
 
     #[test]
     fn the_documented_text_reads_and_writes() {
@@ -195,12 +241,76 @@ mod tests {
         assert_eq!(snapshot.tasks[0].depth(), 3);
         assert_eq!(snapshot.tasks[0].tiers[0].accuracy, Some(0.8131));
         assert_eq!(snapshot.tasks[0].tiers[1].accuracy, None);
+        assert_eq!(snapshot.tasks[0].tiers[0].measured.unwrap().batch_us(10), 30.0 + 1_070.0);
+        let plan = snapshot.tasks[0].plan.unwrap();
+        assert_eq!((plan.policy, plan.x0, plan.relax_us), (Some(Policy::default()), 0.33, 250_000.0));
         assert_eq!(snapshot.to_text(), TEXT);
     }
 
     #[test]
+    fn version_1_is_read_as_well() {
+        let text = "v=1;e=5f2a;s=42;t=1700000000000;hydraulic-valve=fast:0:110:8131,accurate:3:1020:-";
+        let load = &Snapshot::from_text(text).unwrap().tasks[0];
+        assert_eq!((load.depth(), load.plan, load.tiers[0].measured), (3, None, None));
+    }
+
+    #[test]
+    fn a_task_with_four_tiers_and_long_names_fits_into_512_bytes() {
+        let tier = |name: &str| TierLoad {
+            tier: name.to_owned(),
+            depth: 100_000,
+            service_us: Some(120_000),
+            accuracy: Some(0.9731),
+            labels: 14_230.0,
+            measured: Some(Profile { alpha_us: 41_234.5, beta_us: 15_678.9, sd_us: 1_234.5, cap: 128 }),
+        };
+        let plan = Plan {
+            policy: Some(Policy { queue_threshold: 1_000, ..Policy::default() }),
+            workers: 128.0,
+            isolates: 1_000,
+            work_us: 9_999_999.0,
+            target_us: 9_999_999.0,
+            residual_us: 99_999.0,
+            rate: 99_999.9,
+            idc: 99.99,
+            busy: 0.999,
+            x0: 0.3333,
+            x_inf: 0.6667,
+            bias: -2.999,
+            gap_mean: -0.9999,
+            tau0: 0.1234,
+            price: 9_999.99,
+            relax_us: 5_000_000.0,
+            epsilon: 0.1,
+            reject: [0.123, 0.456, 0.999],
+            kappa: 1.234,
+            net_us: 12_345.0,
+            net_sd_us: 2_345.0,
+            ..Plan::default()
+        };
+        let tiers = ["fast", "balanced", "accurate", "extra-accurate"].map(tier).to_vec();
+        let load = TaskLoad { task: "hydraulic-accumulator-state".to_owned(), tiers, plan: Some(plan) };
+        let snapshot = Snapshot { boot: u64::MAX, seq: 4_000_000_000, at: 1_700_000_000_000, tasks: vec![load] };
+        let text = snapshot.to_text();
+        assert!(text.len() <= 512, "{}: {text}", text.len());
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_read_is_no_plan() {
+        for bad in [
+            "",
+            "1",
+            "5:9:4:64:60000:112000:2400:15000:100:250:1000:0:1:3300:3224:0:0:500:1500:250:0:1:0:0:0:1000:1:1:1:0",
+            "x:0",
+        ] {
+            let text = format!("v=2;e=1;s=1;t=1;task=fast:1:2:3|{bad}");
+            assert_eq!(Snapshot::from_text(&text).unwrap().tasks[0].plan, None, "{bad}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_read_is_no_snapshot() {
-        assert_eq!(Snapshot::from_text("v=2;x=1"), Err(SnapshotError::Version));
+        assert_eq!(Snapshot::from_text("v=3;x=1"), Err(SnapshotError::Version));
         assert_eq!(Snapshot::from_text(&"x".repeat(MAX_TEXT + 1)), Err(SnapshotError::TooLarge));
         for bad in
             ["", "v=1", "v=1;e=zz;s=1;t=1", "v=1;e=1;s=1;t=1;task=fast:1:2", "v=1;e=1;s=1;t=1;task=fast:1:2:10001"]
@@ -211,34 +321,59 @@ mod tests {
 
     #[test]
     fn a_later_version_may_add_parts_and_segments() {
-        let text = "v=1;e=1;s=1;t=1;q=anything;task=fast:1:2:3:more";
+        let text = "v=2;e=1;s=1;t=1;q=anything;task=fast:1:2:3:more";
         assert_eq!(Snapshot::from_text(text).unwrap().tasks.len(), 1);
     }
 
     fn tier() -> impl Strategy<Value = TierLoad> {
-        ("[a-z]{1,8}", any::<u32>(), any::<Option<u32>>(), proptest::option::of(0u32..=10_000)).prop_map(
-            |(tier, depth, service_us, accuracy)| TierLoad {
+        let profile = (0u32..4_000_000, 0u32..4_000_000, 0u32..4_000_000, any::<u16>());
+        let profile = profile.prop_map(|(alpha, beta, sd, cap)| Profile {
+            alpha_us: real(alpha) / TENTHS,
+            beta_us: real(beta) / TENTHS,
+            sd_us: real(sd) / TENTHS,
+            cap,
+        });
+        let numbers = ("[a-z]{1,8}", any::<u32>(), any::<Option<u32>>(), proptest::option::of(0u32..=10_000));
+        (numbers, 0u32..1_000_000, proptest::option::of(profile)).prop_map(
+            |((tier, depth, service_us, accuracy), labels, measured)| TierLoad {
                 tier,
                 depth,
                 service_us,
-                accuracy: accuracy.map(from_ten_thousandths),
+                accuracy: accuracy.map(|value| real(value) / TEN_THOUSAND),
+                labels: real(labels),
+                measured,
             },
         )
+    }
+
+    fn plan() -> impl Strategy<Value = Plan> {
+        let text = proptest::collection::vec(0i64..30_000, 31).prop_map(|mut numbers| {
+            numbers[0] %= 6;
+            if numbers[0] == 0 {
+                // Not read back where there is no policy.
+                (numbers[29], numbers[30]) = (5, 5_000);
+            }
+            numbers[1] %= 6;
+            numbers.iter().map(i64::to_string).collect::<Vec<_>>().join(":")
+        });
+        text.prop_map(|text| plan_text::read(&text).unwrap())
     }
 
     proptest! {
         #[test]
         fn every_snapshot_survives_the_wire(
             boot in any::<u64>(), seq in any::<u64>(), at in any::<u64>(),
-            tasks in proptest::collection::vec(("[a-z]{2,8}", proptest::collection::vec(tier(), 1..4)), 0..4),
+            tasks in proptest::collection::vec(
+                ("[a-z]{2,8}", proptest::collection::vec(tier(), 1..4), proptest::option::of(plan())), 0..4,
+            ),
         ) {
-            let tasks = tasks.into_iter().map(|(task, tiers)| TaskLoad { task, tiers }).collect();
+            let tasks = tasks.into_iter().map(|(task, tiers, plan)| TaskLoad { task, tiers, plan }).collect();
             let snapshot = Snapshot { boot, seq, at, tasks };
             prop_assert_eq!(Snapshot::from_text(&snapshot.to_text()), Ok(snapshot));
         }
 
         #[test]
-        fn no_text_can_break_the_reader(text in "(v=1;e=1;s=1;t=1;)?[a-z0-9:;=,.-]{0,60}") {
+        fn no_text_can_break_the_reader(text in "(v=[12];e=1;s=1;t=1;)?[a-z0-9:;=,.|-]{0,60}") {
             drop(Snapshot::from_text(&text));
         }
     }

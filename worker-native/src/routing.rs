@@ -13,7 +13,7 @@ use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use shared::catalog::{CatalogTask, ModelType};
 use shared::headers;
-use shared::policy::{Decision, JobSpec, Policy, Reason, route};
+use shared::policy::{Decision, Draws, JobSpec, Moment, Policy, Reason, route};
 use shared::reading::Request;
 
 use crate::engine::ModelVersion;
@@ -112,7 +112,7 @@ pub fn choose(
             let model = task.models.get(&named.name).ok_or_else(gone)?;
             (model, pinned_decision(request.task, model, snapshots, advice), false)
         }
-        None => decide(task, snapshots, policy, request, advice)?,
+        None => decide(task, snapshots, policy, (request, request_id), advice)?,
     };
     let key = request.sensor_id.as_deref().unwrap_or(request_id);
     let (version, assignment, fallback) = version_of(model, request, key)?;
@@ -146,13 +146,19 @@ fn decide<'t>(
     task: &'t Task,
     snapshots: &Snapshots,
     policy: &Policy,
-    request: &Request<'_>,
+    (request, request_id): (&Request<'_>, &str),
     advice: &Advice,
 ) -> Result<(&'t Model, DecisionRecord, bool), NoVersion> {
     let schema = &request.task.schema;
     let load = snapshots.load(&schema.name);
-    let job = JobSpec { pinned_tier: None, deadline_ms: request.deadline_ms, min_accuracy: request.min_accuracy };
-    let own = route(policy, &load, &job);
+    let job = JobSpec {
+        pinned_tier: None,
+        deadline_ms: request.deadline_ms,
+        min_accuracy: request.min_accuracy,
+        class: request.priority.unwrap_or_default(),
+    };
+    let moment = Moment { draws: Draws::of_job(request_id.as_bytes(), 0), ..Moment::default() };
+    let own = route(policy, &load, &job, &moment);
     let advised = advice.tier.as_deref().and_then(|tier| schema.tier_index(tier));
     let mut decision = match (advised, &advice.reason) {
         (Some(tier), Some(reason)) if !is_outdated(reason, tier, own) => DecisionRecord {
@@ -246,7 +252,7 @@ mod tests {
 
     #[test]
     fn only_a_short_queue_that_has_grown_long_is_overruled() {
-        let own = |tier, reason| Decision { tier, reason, depth: 9, accuracy: None };
+        let own = |tier, reason| Decision { tier, reason, depth: 9, ..Decision::default() };
         let check = |reason: Reason, own| is_outdated(reason.name(), 1, own);
         assert!(check(Reason::QueueShort, own(0, Reason::QueueLong)));
         assert!(!check(Reason::QueueShort, own(1, Reason::QueueShort)));

@@ -129,7 +129,7 @@ fn a_reading_is_turned_away_only_by_a_catalog_lately_confirmed() {
 #[test]
 fn a_snapshot_that_knows_no_tiers_gives_no_advice() {
     let mut cache = SnapshotCache::new();
-    let load = TaskLoad { task: "pump".to_owned(), tiers: vec![] };
+    let load = TaskLoad { task: "pump".to_owned(), tiers: vec![], plan: None };
     cache.merge(&Snapshot { boot: 1, seq: 1, at: 1, tasks: vec![load] }, NOW);
     assert_eq!(advice(GOOD, &cache), None);
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::snapshot::TierLoad;
 
 /// Tiers as (depth, service_us, accuracy), cheapest first.
 fn load(tiers: &[(u32, Option<u32>, Option<f32>)]) -> TaskLoad {
@@ -12,18 +13,19 @@ fn load(tiers: &[(u32, Option<u32>, Option<f32>)]) -> TaskLoad {
             depth: *depth,
             service_us: *service_us,
             accuracy: *accuracy,
+            ..TierLoad::default()
         })
         .collect();
-    TaskLoad { task: "task".to_owned(), tiers }
+    TaskLoad { task: "task".to_owned(), tiers, plan: None }
 }
 
 fn check(kind: PolicyKind, load: &TaskLoad, job: JobSpec, want: (usize, Reason)) {
     let policy = Policy { kind, ..Policy::default() };
-    let decision = route(&policy, load, &job);
+    let decision = route(&policy, load, &job, &Moment::default());
     assert_eq!((decision.tier, decision.reason), want, "{kind:?} {load:?} {job:?}");
 }
 
-const ANY: JobSpec = JobSpec { pinned_tier: None, deadline_ms: None, min_accuracy: None };
+const ANY: JobSpec = JobSpec { pinned_tier: None, deadline_ms: None, min_accuracy: None, class: Priority::Normal };
 
 #[test]
 fn fixed_policies_look_at_nothing() {
@@ -45,7 +47,7 @@ fn the_threshold_is_inclusive_and_counts_the_whole_backlog() {
 
 #[test]
 fn adaptive_leaves_a_dear_model_that_is_wrong() {
-    let kind = PolicyKind::Adaptive;
+    let kind = PolicyKind::AdaptiveThreshold;
     check(kind, &load(&[(0, None, Some(0.8)), (0, None, Some(0.97))]), ANY, (1, Reason::QueueShort));
     check(kind, &load(&[(0, None, Some(0.8)), (0, None, Some(0.4))]), ANY, (0, Reason::AccuracyLow));
     check(kind, &load(&[(0, None, None), (0, None, Some(0.4))]), ANY, (0, Reason::AccuracyLow));
@@ -57,7 +59,7 @@ fn adaptive_leaves_a_dear_model_that_is_wrong() {
 
 #[test]
 fn adaptive_minds_deadline_and_asked_accuracy() {
-    let kind = PolicyKind::Adaptive;
+    let kind = PolicyKind::AdaptiveThreshold;
     let slow = load(&[(0, Some(100), Some(0.8)), (4, Some(5_000), Some(0.97))]);
     check(kind, &slow, JobSpec { deadline_ms: Some(25), ..ANY }, (1, Reason::QueueShort));
     check(kind, &slow, JobSpec { deadline_ms: Some(24), ..ANY }, (0, Reason::DeadlineTight));
@@ -69,9 +71,9 @@ fn adaptive_minds_deadline_and_asked_accuracy() {
 #[test]
 fn a_pinned_tier_is_taken_and_a_wrong_one_is_not() {
     let idle = load(&[(0, None, None), (0, None, None)]);
-    check(PolicyKind::Adaptive, &idle, JobSpec { pinned_tier: Some(0), ..ANY }, (0, Reason::CallerPinned));
-    check(PolicyKind::Adaptive, &idle, JobSpec { pinned_tier: Some(7), ..ANY }, (1, Reason::QueueShort));
-    check(PolicyKind::Adaptive, &load(&[]), ANY, (0, Reason::LoadUnknown));
+    check(PolicyKind::AdaptiveThreshold, &idle, JobSpec { pinned_tier: Some(0), ..ANY }, (0, Reason::CallerPinned));
+    check(PolicyKind::AdaptiveThreshold, &idle, JobSpec { pinned_tier: Some(7), ..ANY }, (1, Reason::QueueShort));
+    check(PolicyKind::AdaptiveThreshold, &load(&[]), ANY, (0, Reason::LoadUnknown));
 }
 
 #[test]
@@ -79,6 +81,7 @@ fn every_kind_is_found_by_its_name() {
     for kind in PolicyKind::ALL {
         assert_eq!(PolicyKind::from_name(kind.name()), Some(kind));
     }
+    assert_eq!(PolicyKind::from_name("adaptive"), Some(PolicyKind::AdaptiveThreshold));
 }
 
 fn any_load() -> impl Strategy<Value = TaskLoad> {
@@ -100,10 +103,10 @@ proptest! {
         policy in any_policy(), load in any_load(), pinned in any::<Option<usize>>(),
         deadline_ms in any::<Option<u64>>(), min_accuracy in any::<Option<f32>>(),
     ) {
-        let job = JobSpec { pinned_tier: pinned, deadline_ms, min_accuracy };
-        let decision = route(&policy, &load, &job);
+        let job = JobSpec { pinned_tier: pinned, deadline_ms, min_accuracy, ..ANY };
+        let decision = route(&policy, &load, &job, &Moment::default());
         prop_assert!(decision.tier < load.tiers.len().max(1));
-        prop_assert_eq!(decision, route(&policy, &load, &job));
+        prop_assert_eq!(decision, route(&policy, &load, &job, &Moment::default()));
     }
 
     #[test]
@@ -114,7 +117,7 @@ proptest! {
         let policy = Policy { kind: PolicyKind::ALL[kind], ..Policy::default() };
         let at = |depth| {
             let tiers: Vec<_> = accuracies.iter().enumerate().map(|(i, a)| (if i == 0 { depth } else { 0 }, None, *a)).collect();
-            route(&policy, &load(&tiers), &ANY).tier
+            route(&policy, &load(&tiers), &ANY, &Moment::default()).tier
         };
         prop_assert!(at(depth + more) <= at(depth));
     }

@@ -39,6 +39,8 @@ struct Kept {
     seq: u64,
     at: u64,
     received_ms: u64,
+    /// Jobs sent since the picture was made.
+    sent: u32,
     load: TaskLoad,
 }
 
@@ -75,6 +77,7 @@ impl SnapshotCache {
                 seq: snapshot.seq,
                 at: snapshot.at,
                 received_ms: now_ms,
+                sent: 0,
                 load: load.clone(),
             };
             let room = self.kept.len() < MAX_KEPT;
@@ -108,6 +111,19 @@ impl SnapshotCache {
         }
     }
 
+    /// Counts a job of a task that the keeper sends on: what it knows of a queue that no picture shows yet.
+    pub fn count_sent(&mut self, task: &str) {
+        if let Some(kept) = self.kept.iter_mut().find(|kept| kept.load.task == task) {
+            kept.sent = kept.sent.saturating_add(1);
+        }
+    }
+
+    /// Jobs of a task sent since the picture in use came; see [`crate::policy::Moment::sent`].
+    #[must_use]
+    pub fn sent(&self, task: &str) -> u32 {
+        self.kept.iter().find(|kept| kept.load.task == task).map_or(0, |kept| kept.sent)
+    }
+
     /// The tasks seen so far, each with the age of its picture at `now_ms`, in milliseconds.
     pub fn ages(&self, now_ms: u64) -> impl Iterator<Item = (&str, u64)> {
         self.kept.iter().map(move |kept| (kept.load.task.as_str(), now_ms.saturating_sub(kept.received_ms)))
@@ -137,8 +153,8 @@ mod tests {
     const FRESHNESS: Freshness = Freshness { fresh_ms: 1_000, usable_ms: 10_000 };
 
     fn snapshot(boot: u64, seq: u64, at: u64, depth: u32) -> Snapshot {
-        let tiers = vec![TierLoad { tier: "fast".to_owned(), depth, service_us: None, accuracy: None }];
-        Snapshot { boot, seq, at, tasks: vec![TaskLoad { task: "pump".to_owned(), tiers }] }
+        let tiers = vec![TierLoad { tier: "fast".to_owned(), depth, ..TierLoad::default() }];
+        Snapshot { boot, seq, at, tasks: vec![TaskLoad { task: "pump".to_owned(), tiers, plan: None }] }
     }
 
     fn depth(cache: &SnapshotCache) -> Option<u32> {
@@ -189,6 +205,19 @@ mod tests {
         cache.merge(&snapshot(1, 1, 1, 1), 5_000);
         assert!(matches!(cache.sight("pump", 5_500, FRESHNESS), Sight::Fresh(_, 500)));
         assert_eq!(cache.ages(5_500).collect::<Vec<_>>(), [("pump", 500)]);
+    }
+
+    #[test]
+    fn what_was_sent_counts_until_the_next_picture() {
+        let mut cache = SnapshotCache::new();
+        cache.count_sent("pump");
+        assert_eq!(cache.sent("pump"), 0, "of a task that was never seen nothing is known");
+        cache.merge(&snapshot(1, 1, 1, 1), 0);
+        cache.count_sent("pump");
+        cache.merge(&snapshot(1, 1, 1, 1), 5);
+        assert_eq!(cache.sent("pump"), 1);
+        cache.merge(&snapshot(1, 2, 2, 1), 6);
+        assert_eq!(cache.sent("pump"), 0);
     }
 
     #[test]

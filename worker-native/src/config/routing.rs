@@ -17,16 +17,18 @@ pub struct RoutingConfig {
 }
 
 pub(super) fn read(read: &mut Reader) -> RoutingConfig {
-    let kinds: Vec<&str> = PolicyKind::ALL.iter().map(|kind| kind.name()).collect();
+    let mut kinds: Vec<&str> = PolicyKind::ALL.iter().map(|kind| kind.name()).collect();
+    // What `adaptive-threshold` was called.
+    kinds.push("adaptive");
     let policy = read.one_of(
         "ROUTING_POLICY",
-        PolicyKind::Adaptive.name(),
+        PolicyKind::SlackSplit.name(),
         &kinds,
         "how a tier is chosen where the edge gave no advice, or advice from before a burst",
     );
     RoutingConfig {
         policy: Policy {
-            kind: PolicyKind::from_name(&policy).unwrap_or(PolicyKind::Adaptive),
+            kind: PolicyKind::from_name(&policy).unwrap_or(PolicyKind::SlackSplit),
             queue_threshold: to_u32(read.number(
                 "QUEUE_THRESHOLD",
                 u64::from(DEFAULT_QUEUE_THRESHOLD),
@@ -36,7 +38,7 @@ pub(super) fn read(read: &mut Reader) -> RoutingConfig {
             accuracy_floor: read.ratio(
                 "ACCURACY_FLOOR",
                 DEFAULT_ACCURACY_FLOOR,
-                "accuracy, measured or stated, below which `adaptive` leaves a tier",
+                "accuracy, measured or stated, below which `adaptive-threshold` leaves a tier",
             ),
         },
         snapshot_interval: millis(read.number(

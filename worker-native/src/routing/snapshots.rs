@@ -136,9 +136,10 @@ impl Snapshots {
                 depth: known.queued.saturating_add(tier.synchronous.load(Ordering::Relaxed)),
                 service_us: known.service_us,
                 accuracy: known.accuracy,
+                ..TierLoad::default()
             }
         });
-        TaskLoad { task: task.to_owned(), tiers: tiers.collect() }
+        TaskLoad { task: task.to_owned(), tiers: tiers.collect(), plan: None }
     }
 
     /// A snapshot of one task, or of all; each has a higher number than the one before.

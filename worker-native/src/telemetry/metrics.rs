@@ -33,16 +33,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 const SHORTEST_RATE: Duration = Duration::from_millis(500);
 
 /// The reasons a decision can have; any other name, which only a newer edge can send, counts as `other`.
-const REASONS: [Reason; 8] = [
-    Reason::CallerPinned,
-    Reason::PolicyFixed,
-    Reason::QueueShort,
-    Reason::QueueLong,
-    Reason::AccuracyLow,
-    Reason::DeadlineTight,
-    Reason::AccuracyAsked,
-    Reason::LoadUnknown,
-];
+const REASONS: [Reason; Reason::ALL.len()] = Reason::ALL;
 
 /// The service's metrics; cheap to clone.
 #[derive(Debug, Clone)]

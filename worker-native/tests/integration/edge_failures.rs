@@ -124,3 +124,11 @@ async fn a_panic_fails_its_own_request_only() {
     let shipped = Edge::start(native.port, &[]);
     assert_eq!(post(&shipped.url("/__panic"), &json!({})).await.status(), 404, "the route is in the test's build only");
 }
+
+#[tokio::test]
+async fn wasm_decides_bit_for_bit_as_native_code_does() {
+    let edge = Edge::start_panicking(free_port());
+    let response = post(&edge.url("/__selfcheck"), &json!({})).await;
+    let digest = response.text().await.unwrap();
+    assert_eq!(digest, format!("{:016x}", shared::policy::selfcheck::selfcheck()));
+}
