@@ -1,0 +1,313 @@
+//! Our policy in the simulator: `shared::policy`'s own functions, fed with what the simulator lets them see.
+//!
+//! Owns the translation only. `plan` runs at each tick, `route` at the edge, `bind` at the worker.
+
+use shared::policy::bind::BindTuning;
+use shared::policy::{
+    Batches as Bound, Behind, Claimed as Asked, Draws, JobSpec, Moment, Observations, Plan, Policy as Kind, Profile,
+    TierModel, Tuning, bind, plan, route,
+};
+use shared::reading::Priority;
+use shared::snapshot::{TaskLoad, TierLoad};
+
+use super::batching::{most_urgent_hint, serve};
+use super::{Batches, Bench, Choice, EdgeJob, Label, Picture, Policy, Seen};
+use crate::sim::queue::Claimed;
+use crate::sim::rng::mix;
+use crate::sim::world::{Class, World};
+
+/// Loads kept for isolates with old snapshots; `watch` keeps as many.
+const KEPT: usize = 256;
+/// The arrival rate is smoothed over this time, in microseconds, as `Tuning::memory_us` has it.
+const MEMORY_US: f64 = 1e6;
+/// Of what waits behind, so many deadlines are looked at.
+const SAMPLES: usize = 64;
+
+/// What is taken away from the policy to see what it is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ablation {
+    /// Nothing.
+    None,
+    /// Workers obey the hint.
+    EdgeOnly,
+    /// The edge hints at nothing.
+    WorkerOnly,
+    /// What waits behind is not protected.
+    NoProtection,
+    /// No job gets a dearer tier than hinted.
+    NoUpBind,
+    /// No job gets a cheaper tier than hinted.
+    NoDownBind,
+    /// Old snapshots count as young; workers obey.
+    NoFade,
+    /// The likelier tier in place of chance; workers obey.
+    NoRandom,
+    /// Accuracies stay what the manifest says.
+    StaticAccuracy,
+}
+
+impl Ablation {
+    const fn obeys(self) -> bool {
+        matches!(self, Self::EdgeOnly | Self::NoFade | Self::NoRandom)
+    }
+}
+
+/// `slack-split`, or a part of it.
+#[derive(Debug)]
+pub(crate) struct SlackSplit {
+    ablation: Ablation,
+    kind: Kind,
+    tuning: Tuning,
+    binding: BindTuning,
+    models: Vec<TierModel>,
+    /// The models at the pace of the worker that asks.
+    paced: Vec<TierModel>,
+    loads: Vec<TaskLoad>,
+    plan: Option<Plan>,
+    rate: f64,
+    dispersion: f64,
+    last_us: u64,
+    asked: Vec<Asked>,
+    bound: Bound,
+    samples: Vec<u64>,
+}
+
+impl SlackSplit {
+    /// The policy before its first plan.
+    pub(crate) fn new(world: &World, ablation: Ablation) -> Self {
+        let models: Vec<TierModel> = world
+            .tiers
+            .iter()
+            .map(|tier| TierModel {
+                profile: Profile {
+                    alpha_us: tier.alpha_us as f32,
+                    beta_us: tier.beta_us as f32,
+                    sd_us: (world.noise * tier.batch_us(tier.cap)) as f32,
+                    cap: tier.cap as u16,
+                },
+                accuracy: Some(tier.accuracy as f32),
+                n_eff: 1_000.0,
+            })
+            .collect();
+        Self {
+            ablation,
+            kind: Kind::default(),
+            tuning: Tuning::default(),
+            binding: BindTuning::default(),
+            paced: models.clone(),
+            models,
+            loads: vec![TaskLoad::default(); KEPT],
+            plan: None,
+            rate: 0.0,
+            dispersion: 1.0,
+            last_us: 0,
+            asked: Vec::with_capacity(64),
+            bound: Bound::with_capacity(64),
+            samples: Vec::with_capacity(2 * SAMPLES),
+        }
+    }
+
+    /// What waits behind the claimed jobs.
+    fn behind(&mut self, bench: &Bench<'_>) -> Behind {
+        let count = bench.queue.len(bench.only);
+        let deadline_us = bench.world.shortest_deadline_us().saturating_sub(bench.world.net_in_us + bench.world.net_out_us);
+        let mut behind = Behind {
+            count: count as u32,
+            rate: self.rate as f32,
+            idc: self.dispersion as f32,
+            deadline_us: deadline_us as f32,
+            workers: bench.alive.max(1) as u32,
+            ..Behind::default()
+        };
+        self.samples.clear();
+        let step = count.div_ceil(SAMPLES).max(1);
+        for lane in bench.queue.lanes(bench.only) {
+            self.samples.extend(lane.iter().step_by(step).map(|job| job.finish_by_us));
+        }
+        self.samples.sort_unstable();
+        let last = self.samples.len().saturating_sub(1);
+        for (quarter, slack) in behind.slack_us.iter_mut().enumerate() {
+            if let Some(by) = self.samples.get(last * quarter / 4) {
+                *slack = by.saturating_sub(bench.now_us) as f32;
+            }
+        }
+        behind
+    }
+}
+
+/// The class of urgency whose value is the simulated one's.
+fn priority(class: &Class) -> Priority {
+    match class.value {
+        value if value >= 2.0 => Priority::High,
+        value if value <= 0.5 => Priority::Low,
+        _ => Priority::Normal,
+    }
+}
+
+/// The deadline below which that share of recent arrivals has theirs, in microseconds.
+fn deadline_at(seen: &Seen, world: &World, share: f64) -> f32 {
+    let mut classes: Vec<(u64, f64)> =
+        world.classes.iter().zip(seen.arrived_classes).map(|(class, jobs)| (class.deadline_us, f64::from(jobs))).collect();
+    classes.sort_by_key(|(deadline, _)| *deadline);
+    let total: f64 = classes.iter().map(|(_, jobs)| jobs).sum();
+    let mut sum = 0.0;
+    let reached = classes.iter().find(|(_, jobs)| {
+        sum += jobs;
+        sum >= share * total
+    });
+    reached.map_or(0.0, |(deadline, _)| *deadline as f32)
+}
+
+impl Policy for SlackSplit {
+    fn tick(&mut self, seen: &Seen, world: &World) {
+        let elapsed = seen.at_us.saturating_sub(self.last_us) as f64;
+        let arrived: u32 = seen.arrived.iter().sum();
+        if elapsed > 0.0 {
+            let fresh = 1.0 - (-elapsed / MEMORY_US).exp();
+            let rate = f64::from(arrived) * 1e6 / elapsed;
+            let begun = self.rate > 0.0;
+            self.rate += if begun { fresh } else { 1.0 } * (rate - self.rate);
+            self.dispersion += if begun { fresh } else { 1.0 } * (seen.dispersion.max(0.1) - self.dispersion);
+        }
+        self.last_us = seen.at_us;
+        let tiers: Vec<shared::policy::plan::TierSeen> = self
+            .models
+            .iter()
+            .enumerate()
+            .map(|(tier, model)| shared::policy::plan::TierSeen {
+                model: *model,
+                profiled: true,
+                waiting: seen.waiting[tier],
+                in_flight: seen.running[tier],
+            })
+            .collect();
+        let dearest = tiers.len().saturating_sub(1);
+        let previous = self.plan;
+        let mut by_class = [0.0_f32; 3];
+        for (class, jobs) in world.classes.iter().zip(seen.arrived_classes) {
+            by_class[priority(class) as usize] += jobs as f32 / arrived.max(1) as f32;
+        }
+        let realised = match &previous {
+            Some(before) if before.lower != before.upper => {
+                let (low, high) = (seen.arrived[before.lower.min(dearest)], seen.arrived[before.upper.min(dearest)]);
+                (low + high > 20).then(|| high as f32 / (low + high) as f32)
+            }
+            _ => None,
+        };
+        let observed = Observations {
+            tiers: &tiers,
+            workers: seen.alive as u32,
+            isolates: world.delivery.isolates,
+            rate: self.rate as f32,
+            idc: self.dispersion as f32,
+            period_us: world.delivery.period_us as f32,
+            delivery_us: world.delivery.age_us as f32,
+            elapsed_us: elapsed as f32,
+            busy: seen.busy as f32,
+            head_age_us: seen.oldest_us as f32,
+            deadline_us: Some(deadline_at(seen, world, 0.1)).filter(|deadline| *deadline > 0.0),
+            median_deadline_us: Some(deadline_at(seen, world, 0.5)).filter(|deadline| *deadline > 0.0),
+            net_us: (world.net_in_us + world.net_out_us) as f32,
+            classes: by_class,
+            realised,
+            previous: previous.as_ref(),
+            ..Observations::default()
+        };
+        let made = plan(&observed, &self.tuning);
+        self.plan = Some(made);
+        let load = &mut self.loads[seen.seq as usize % KEPT];
+        load.tiers.resize(self.models.len(), TierLoad::default());
+        for ((place, model), seen) in load.tiers.iter_mut().zip(&self.models).zip(&tiers) {
+            place.depth = seen.waiting + seen.in_flight;
+            place.accuracy = model.accuracy;
+            place.labels = model.n_eff;
+            place.measured = Some(model.profile);
+        }
+        load.plan = Some(made);
+    }
+
+    fn edge(&mut self, job: EdgeJob, picture: Picture<'_>, world: &World) -> Choice {
+        if self.ablation == Ablation::WorkerOnly {
+            return Choice::sure(0);
+        }
+        let Some(seen) = picture.seen else {
+            // No snapshot yet: the cheap path adds the least load.
+            return Choice::sure(0);
+        };
+        let class = &world.classes[job.class];
+        let mut draws = Draws::from_hash(mix(job.seed ^ mix(u64::from(job.job))));
+        if self.ablation == Ablation::NoRandom {
+            draws.split = u64::MAX / 2;
+        }
+        let moment = Moment {
+            age_ms: if self.ablation == Ablation::NoFade { 0 } else { picture.age_us / 1_000 },
+            sent: picture.sent.iter().sum(),
+            draws,
+        };
+        let spec = JobSpec {
+            deadline_ms: Some(class.deadline_us / 1_000),
+            class: priority(class),
+            ..JobSpec::default()
+        };
+        let decision = route(&self.kind, &self.loads[seen.seq as usize % KEPT], &spec, &moment);
+        Choice {
+            tier: decision.tier.min(self.models.len() - 1),
+            propensity: f64::from(decision.propensity),
+            refused: decision.refuse.is_some(),
+        }
+    }
+
+    fn from(&mut self, bench: &Bench<'_>) -> Option<usize> {
+        if self.ablation.obeys() { most_urgent_hint(bench) } else { bench.only }
+    }
+
+    fn claim(&mut self, bench: &Bench<'_>, _held: usize) -> usize {
+        if self.ablation.obeys() {
+            return most_urgent_hint(bench).map_or(1, |tier| bench.world.tiers[tier].cap);
+        }
+        2 * bench.world.tiers.iter().map(|tier| tier.cap).max().unwrap_or(1)
+    }
+
+    fn work(&mut self, held: &[Claimed], bench: &Bench<'_>, out: &mut Batches) {
+        let hinted = |job: &Claimed| usize::from(job.hint);
+        if self.ablation.obeys() || bench.only.is_some() {
+            serve(bench.only.unwrap_or_else(|| held.first().map_or(0, hinted)), held, bench, out);
+            return;
+        }
+        let dearest = bench.world.tiers.len() - 1;
+        let ablation = self.ablation;
+        self.asked.clear();
+        self.asked.extend(held.iter().map(|job| Asked {
+            slack_us: job.finish_by_us.saturating_sub(bench.now_us) as f32,
+            class: priority(&bench.world.classes[usize::from(job.class)]),
+            pinned: match ablation {
+                Ablation::NoUpBind if hinted(job) == 0 => Some(0),
+                Ablation::NoDownBind if hinted(job) == dearest => Some(job.hint),
+                _ => None,
+            },
+            floor: 0,
+            hint: job.hint,
+        }));
+        let behind = self.behind(bench);
+        let behind = if ablation == Ablation::NoProtection { Behind::default() } else { behind };
+        for (paced, model) in self.paced.iter_mut().zip(&self.models) {
+            let pace = bench.pace as f32;
+            paced.accuracy = model.accuracy;
+            paced.profile.alpha_us = model.profile.alpha_us * pace;
+            paced.profile.beta_us = model.profile.beta_us * pace;
+        }
+        bind::bind_with(&self.asked, &self.paced, &behind, &self.binding, &mut self.bound);
+        out.expired.extend(self.bound.expired.iter().map(|place| *place as u16));
+        for run in &self.bound.runs {
+            let jobs = self.bound.jobs_of(run);
+            out.runs.push((run.tier, jobs.len() as u16));
+            out.order.extend(jobs.iter().map(|place| *place as u16));
+        }
+    }
+
+    fn label(&mut self, _label: Label) {}
+
+    fn split(&self) -> Option<f64> {
+        self.plan.as_ref().map(|plan| if plan.lower == plan.upper { 0.0 } else { f64::from(plan.x0) })
+    }
+}
