@@ -39,3 +39,33 @@ pub(crate) fn slack_us(held: &[Claimed], bench: &Bench<'_>) -> f64 {
 pub(crate) fn most_urgent_hint(bench: &Bench<'_>) -> Option<usize> {
     bench.only.or_else(|| bench.queue.peek(None).map(|job| usize::from(job.hint)))
 }
+
+/// The hinted tier that a worker serves next which obeys hints and has patience: a full run of the dearest tier that
+/// has one, while nobody cheaper becomes late by it; else the cheapest tier that anybody waits for.
+///
+/// Runs of a few jobs are mostly overhead, so a dear tier waits for a full one as long as its head allows.
+pub(crate) fn patient_hint(bench: &Bench<'_>) -> Option<usize> {
+    if bench.only.is_some() {
+        return bench.only;
+    }
+    let tiers = &bench.world.tiers;
+    let slack = |tier: usize| {
+        let head = bench.queue.peek(Some(tier)).map_or(u64::MAX, |job| job.finish_by_us);
+        head.saturating_sub(bench.now_us) as f64 / bench.pace
+    };
+    let cheapest_head = (0..tiers.len()).find(|tier| bench.queue.len(Some(*tier)) > 0)?;
+    let noise = 1.0 + 2.0 * bench.world.noise;
+    for tier in (1..tiers.len()).rev().filter(|tier| bench.queue.len(Some(*tier)) > 0) {
+        let waiting = bench.queue.len(Some(tier));
+        let run = tiers[tier].batch_us(waiting.min(tiers[tier].cap)) * noise;
+        let cheaper: f64 = (0..tier).map(|tier| tiers[tier].many_us(bench.queue.len(Some(tier)))).sum();
+        let others = (0..tier).map(slack).fold(f64::INFINITY, f64::min);
+        let kept = run + cheaper / bench.alive.max(1) as f64 + tiers[0].batch_us(tiers[0].cap) <= others;
+        let full = waiting >= tiers[tier].cap;
+        let pressed = slack(tier) <= 1.5 * tiers[tier].batch_us(tiers[tier].cap) * noise;
+        if kept && (full || pressed || cheapest_head == tier) {
+            return Some(tier);
+        }
+    }
+    Some(cheapest_head)
+}

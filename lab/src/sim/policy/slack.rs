@@ -10,7 +10,7 @@ use shared::policy::{
 use shared::reading::Priority;
 use shared::snapshot::{TaskLoad, TierLoad};
 
-use super::batching::{most_urgent_hint, serve};
+use super::batching::{patient_hint, serve};
 use super::{Batches, Bench, Choice, EdgeJob, Label, Picture, Policy, Seen};
 use crate::sim::queue::Claimed;
 use crate::sim::rng::mix;
@@ -258,14 +258,14 @@ impl Policy for SlackSplit {
     }
 
     fn from(&mut self, bench: &Bench<'_>) -> Option<usize> {
-        if self.ablation.obeys() { most_urgent_hint(bench) } else { bench.only }
+        if self.ablation.obeys() { patient_hint(bench) } else { bench.only }
     }
 
     fn claim(&mut self, bench: &Bench<'_>, _held: usize) -> usize {
         if self.ablation.obeys() {
-            return most_urgent_hint(bench).map_or(1, |tier| bench.world.tiers[tier].cap);
+            return patient_hint(bench).map_or(1, |tier| bench.world.tiers[tier].cap);
         }
-        2 * bench.world.tiers.iter().map(|tier| tier.cap).max().unwrap_or(1)
+        bench.world.tiers.iter().map(|tier| tier.cap).max().unwrap_or(1)
     }
 
     fn work(&mut self, held: &[Claimed], bench: &Bench<'_>, out: &mut Batches) {

@@ -3,8 +3,10 @@
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
 use crate::sim::analysis::{Overall, Row};
+use crate::sim::goals::Goal;
 use crate::sim::policy::catalog::entry;
-use crate::sim::stats::Interval;
+use crate::sim::stats::{Interval, mean};
+use crate::sim::study::StaleRow;
 
 fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
@@ -86,4 +88,40 @@ pub(crate) fn workload(rows: &[&Row]) -> String {
     let bound = rows.first().map_or(0.0, |row| row.bound.mean);
     let title = rows.first().map_or_else(String::new, |row| format!("{} {}", row.family, row.workload));
     format!("{title}: bound {:.2}\n{table}", 100.0 * bound)
+}
+
+/// The staleness grid: effective accuracy by policy and isolates over the age, mean over its workloads.
+pub(crate) fn staleness(rows: &[StaleRow]) -> String {
+    let mut ages: Vec<u64> = rows.iter().map(|row| row.age_ms).collect();
+    ages.sort_unstable();
+    ages.dedup();
+    let mut lines: Vec<(&str, u32)> = rows.iter().map(|row| (row.row.policy, row.isolates)).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    let heads: Vec<String> = ages.iter().map(|age| format!("{age} ms")).collect();
+    let mut head = vec!["policy", "isolates"];
+    head.extend(heads.iter().map(String::as_str));
+    let mut table = table(&head);
+    for (policy, isolates) in lines {
+        let mut cells = vec![name(policy), right(isolates.to_string())];
+        for age in &ages {
+            let here = rows.iter().filter(|row| row.age_ms == *age && row.isolates == isolates && row.row.policy == policy);
+            let figures: Vec<&Row> = here.map(|row| &row.row).collect();
+            let effective = mean(figures.iter().map(|row| 100.0 * row.effective.mean));
+            let closed = mean(figures.iter().filter_map(|row| Some(100.0 * row.gap_closed?.mean)));
+            cells.push(right(format!("{effective:.2} ({closed:.0} %)")));
+        }
+        table.add_row(cells);
+    }
+    format!("Stale snapshots, mean over workloads: effective accuracy (share of the gap closed)\n{table}")
+}
+
+/// The goals, and what was measured.
+pub(crate) fn goals(goals: &[Goal]) -> String {
+    let mut table = table(&["goal", "", "measured"]);
+    for goal in goals {
+        let mark = if goal.met { Cell::new("met").fg(Color::Green) } else { Cell::new("missed").fg(Color::Red) };
+        table.add_row(vec![Cell::new(&goal.goal), mark, Cell::new(&goal.measured)]);
+    }
+    table.to_string()
 }
