@@ -1,9 +1,12 @@
 //! `lab`: what the parts of Infer Router do, shown and measured with the functions that serve.
 //!
 //! Owns experiments only; no policy lives here. It draws the decision table of a policy over
-//! backlog and accuracy, and measures the engine beside what it is built on and what it replaces.
+//! backlog and accuracy, compares policies in a simulator and on the real stack, and measures the engine beside
+//! what it is built on and what it replaces.
 
 mod bench;
+mod live;
+mod sim;
 mod table;
 
 use std::io::{self, Write};
@@ -26,6 +29,10 @@ enum Command {
     /// Measure; `script/bench` sets everything up and calls this.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Compare routing policies in the simulator: workloads, rivals, a bound that nobody beats.
+    Compare(sim::CompareArgs),
+    /// Compare routing policies on the real stack; `script/bench live` sets everything up and calls this.
+    Live(live::LiveArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -33,6 +40,8 @@ fn main() -> anyhow::Result<()> {
         Command::Table(args) if args.json => table::json(&args),
         Command::Table(args) => table::text(&args),
         Command::Bench(bench) => return bench::run(bench),
+        Command::Compare(args) => return sim::compare(&args),
+        Command::Live(args) => return live::run(&args),
     };
     Ok(print(&text)?)
 }

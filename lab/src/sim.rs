@@ -7,23 +7,23 @@
 mod analysis;
 mod bound;
 pub(crate) mod compare;
-mod engine;
+pub(crate) mod engine;
 mod events;
 mod goals;
-mod policy;
+pub(crate) mod policy;
 mod profile;
 mod queue;
-mod report;
-mod rng;
-mod runner;
+pub(crate) mod report;
+pub(crate) mod rng;
+pub(crate) mod runner;
 mod score;
 mod stats;
 mod study;
 mod tune;
 mod watch;
 mod workers;
-mod workload;
-mod world;
+pub(crate) mod workload;
+pub(crate) mod world;
 #[cfg(test)]
 mod tests;
 
