@@ -242,11 +242,17 @@ mod tests {
 
     #[test]
     fn runs_are_read_from_the_metrics_by_model() {
-        let metrics = "# HELP nv_inference_count x\n\
-            nv_inference_count{model=\"pump.rocket\",version=\"1\"} 10\nnv_inference_count{model=\"hydraulic-valve.rocket\",version=\"1\"} 30\n\
-            nv_inference_count{model=\"hydraulic-valve.rocket\",version=\"2\"} 10\nnv_inference_exec_count{model=\"hydraulic-valve.rocket\",version=\"1\"} 8\n\
-            nv_inference_compute_infer_duration_us{model=\"hydraulic-valve.rocket\",version=\"1\"} 80000\n";
-        let runs = Runs::of(metrics, "rocket");
+        let line = |name: &str, model: &str, version: u32, value: u32| {
+            format!("nv_inference_{name}{{model=\"{model}\",version=\"{version}\"}} {value}\n")
+        };
+        let metrics = [
+            line("count", "pump.rocket", 1, 10),
+            line("count", "hydraulic-valve.rocket", 1, 30),
+            line("count", "hydraulic-valve.rocket", 2, 10),
+            line("exec_count", "hydraulic-valve.rocket", 1, 8),
+            line("compute_infer_duration_us", "hydraulic-valve.rocket", 1, 80_000),
+        ];
+        let runs = Runs::of(&metrics.concat(), "rocket");
         assert_eq!(runs, Runs { rows: 40.0, runs: 8.0, row_us: 80_000.0 });
         assert_eq!(runs.since(Runs::default()), Some((5.0, 2.0)));
         assert_eq!(runs.since(runs), None);
