@@ -76,6 +76,17 @@ fn in_a_crowd_full_runs_come_before_the_last_moment_of_a_few() {
 }
 
 #[test]
+fn a_cap_that_takes_longer_than_any_deadline_is_not_used() {
+    // A full run of 256 takes 206 ms where jobs have 100.
+    let wide = TierModel { profile: Profile { cap: 256, ..FAST.profile }, ..FAST };
+    let mut out = Batches::default();
+    bind(&jobs(&[60.0; 80]), &[wide, ACCURATE], &waiting(400, 60.0), &mut out);
+    assert!(out.expired.is_empty(), "{:?}", out.expired);
+    let in_time = out.runs.iter().filter(|run| run.done_us <= 60_000.0).map(|run| run.len).sum::<u32>();
+    assert!(in_time >= 61, "{:?}", out.runs);
+}
+
+#[test]
 fn in_an_overload_a_few_are_given_up_so_that_most_are_in_time() {
     let mut out = Batches::default();
     let mut claimed = jobs(&[8.0; 8]);

@@ -5,7 +5,7 @@
 use shared::policy::selfcheck::selfcheck;
 
 /// Changes with every change of what `plan` or `route` say; take the new one over after reading why it changed.
-const DIGEST: u64 = 0x6ec6_ade0_7b19_7788;
+const DIGEST: u64 = 0x10b7_994d_0db4_f09e;
 
 #[test]
 fn the_digest_of_ten_thousand_cases_is_the_recorded_one() {

@@ -105,13 +105,15 @@ pub struct BindTuning {
     pub waste: f32,
     /// The share of the time that protection leaves which may be used.
     pub fill: f32,
-    /// The share of a new job's time that a full run may take.
+    /// The share of a new job's time that a full run may take, beside a cheap one.
     pub half: f32,
+    /// The share of it that a full run of the cheapest tier may take.
+    pub cheap_half: f32,
 }
 
 impl Default for BindTuning {
     fn default() -> Self {
-        Self { sigmas: 3.0, waste: 1.03, fill: 1.0, half: 0.65 }
+        Self { sigmas: 3.0, waste: 1.03, fill: 1.0, half: 0.65, cheap_half: 0.5 }
     }
 }
 
@@ -134,6 +136,8 @@ pub fn bind_with(claimed: &[Claimed], tiers: &[TierModel], behind: &Behind, tuni
         out.jobs.extend((0_u32..).zip(claimed).map(|(job, _)| job));
         return;
     }
+    let mut fitted = [TierModel::default(); MAX_TIERS];
+    let tiers = behind.fit(tiers, tuning.cheap_half, &mut fitted);
     place(claimed, tiers, (behind, tuning), out);
     let hull = hull(tiers);
     let limit = tuning.fill * behind.limit_us(tiers, hull.pair(0.0).0, tuning.sigmas);
@@ -263,7 +267,7 @@ fn lower(places: &mut [Place], (low, high): (u8, u8), n: usize) {
 fn swap_by_value(places: &mut [Place], tiers: &[TierModel], (low, high): (u8, u8), sigmas: f32) {
     let values = || places.iter().filter(|place| place.movable).map(|place| place.value);
     let first = values().next().unwrap_or_default();
-    if values().all(|value| value <= first && value >= first) {
+    if values().all(|value| value.total_cmp(&first).is_eq()) {
         return;
     }
     let (_, total_us) = pack::check(places, tiers, sigmas);

@@ -98,6 +98,10 @@ fn case(dice: &mut Dice, previous: Option<&Plan>) -> (Plan, TaskLoad) {
         workers: count(1.0 + dice.up_to(31.0)),
         isolates: count(1.0 + dice.up_to(63.0)),
         rate: dice.up_to(8_000.0),
+        pace: 0.5 + dice.share(),
+        last_rate: dice.maybe(|dice| dice.up_to(8_000.0)),
+        peak_rate: dice.maybe(|dice| dice.up_to(9_000.0)),
+        median_deadline_us: dice.maybe(|dice| dice.up_to(2_000_000.0)),
         idc: dice.up_to(10.0),
         delivery_us: dice.up_to(100_000.0),
         work_us: dice.maybe(|dice| dice.up_to(2_000_000.0)),
@@ -141,7 +145,7 @@ fn moment(dice: &mut Dice) -> Moment {
 
 fn plan_bits(plan: &Plan) -> [u8; 24] {
     let mut bits = [0; 24];
-    let numbers = [plan.x0, plan.x_inf, plan.gap_mean, plan.price, plan.relax_us, plan.epsilon];
+    let numbers = [plan.x0, plan.x_inf, plan.usual_us, plan.price, plan.relax_us, plan.epsilon];
     for (place, number) in bits.chunks_exact_mut(4).zip(numbers) {
         place.copy_from_slice(&number.to_bits().to_le_bytes());
     }

@@ -32,6 +32,7 @@ struct View {
     labels: [f32; MAX_TIERS],
     cost: [f32; MAX_TIERS],
     completion: [f32; MAX_TIERS],
+    spread: [f32; MAX_TIERS],
     on_time: [f32; MAX_TIERS],
 }
 
@@ -150,13 +151,15 @@ fn look(
         labels,
         cost,
         completion: [0.0; MAX_TIERS],
+        spread: [0.0; MAX_TIERS],
         on_time: [0.0; MAX_TIERS],
     };
     let (cheap, dear) = (at(&cost, lower), at(&cost, upper));
     let outlook = Outlook::of(plan, cheap + unit(plan.x0) * (dear - cheap), moment.age_ms, moment.sent);
-    for ((tier, completion), chance) in load.tiers.iter().zip(&mut view.completion).zip(&mut view.on_time) {
+    let places = view.completion.iter_mut().zip(&mut view.spread).zip(&mut view.on_time);
+    for (tier, ((completion, spread), chance)) in load.tiers.iter().zip(places) {
         let done = outlook.completion(plan, &tier.profile(), tier.depth);
-        *completion = done.0;
+        (*completion, *spread) = done;
         *chance = on_time(done, deadline, plan.kappa);
     }
     (view, outlook)
@@ -208,7 +211,13 @@ fn informed(
     }
     let age = micros(moment.age_ms) / larger(plan.period_us, 1.0);
     let sharpness = 1.0 / (larger(plan.tau0, 1e-3) * (1.0 + age));
-    let tilt = within((gap - plan.gap_mean) * sharpness, -MOST_TILT, MOST_TILT);
+    // Held against the usual job in the same outlook: what is alike gets the share itself, however old the picture.
+    let usual = {
+        let deadline = (plan.usual_us > 0.0).then_some(plan.usual_us);
+        let chance = |tier| on_time((at(&view.completion, tier), at(&view.spread, tier)), deadline, plan.kappa);
+        known.1 * chance(upper) - known.0 * chance(lower) - price
+    };
+    let tilt = within((gap - usual) * sharpness, -MOST_TILT, MOST_TILT);
     Split { lower, upper, share, p: logistic(logit(share) + within(plan.bias, -4.0, 4.0) + tilt), cheap }
 }
 

@@ -11,30 +11,31 @@ pub(super) struct Steering {
     pub(super) before: f32,
     /// The highest level there is.
     pub(super) top: f32,
-    /// Rises smaller than this are noise, except to the top.
+    /// Changes smaller than this are noise.
     pub(super) dead_band: f32,
     /// How far the level may rise now; 0 while the backlog is not gone.
     pub(super) rise: f32,
-    /// There is a real backlog: fall however little.
+    /// The backlog is over its target: fall however little.
     pub(super) pressed: bool,
 }
 
-/// Falls smaller than this are noise, where they are also small against the level.
-const FALL: f32 = 0.03;
+/// A fall by this many dead bands is no noise.
+const REAL: f32 = 2.5;
 
 /// The level to publish.
+///
+/// Within the dead band it has play: it follows what is wanted at that distance, so that it turns only where what is
+/// wanted has gone from one end of the play to the other.
 pub(super) fn next(wanted: f32, steering: Steering) -> f32 {
     let Steering { before, top, dead_band, rise, pressed } = steering;
     let wanted = within(wanted, 0.0, top);
     let before = within(before, 0.0, top);
     if wanted < before {
-        // A share that is small is overdrawn by little.
-        let noise = before - wanted < smaller(FALL, 0.1 * before);
-        if noise && !pressed { before } else { wanted }
-    } else if wanted - before < dead_band && wanted < top {
-        before
+        let fall = before - wanted;
+        if pressed || fall > REAL * dead_band || wanted <= 0.0 { wanted } else { smaller(before, wanted + dead_band) }
     } else {
-        smaller(wanted, before + larger(rise, 0.0))
+        let goal = if wanted < top { larger(before, wanted - dead_band) } else { wanted };
+        smaller(goal, before + larger(rise, 0.0))
     }
 }
 
@@ -56,10 +57,7 @@ mod tests {
         assert_eq!((next(0.48, CALM), next(0.52, CALM)), (0.5, 0.5));
         assert_eq!(next(0.48, Steering { pressed: true, ..CALM }), 0.48);
         assert_eq!(next(1.0, Steering { before: 0.99, ..CALM }), 1.0);
-        assert_eq!(
-            (next(0.0, Steering { before: 0.01, ..CALM }), next(0.08, Steering { before: 0.1, ..CALM })),
-            (0.0, 0.08)
-        );
+        assert_eq!(next(0.0, Steering { before: 0.2, ..CALM }), 0.0);
         assert_eq!(next(f32::NAN, CALM), 0.0);
     }
 }

@@ -1,7 +1,7 @@
 //! How long one worker may be busy without making what waits behind it late.
 
 use crate::policy::math::{count, larger, number, smaller, within};
-use crate::policy::profile::{Profile, TierModel};
+use crate::policy::profile::{MAX_TIERS, Profile, TierModel};
 
 /// How many points of the slack of what waits are known.
 pub const QUANTILES: usize = 5;
@@ -64,15 +64,38 @@ impl Behind {
         smaller(limit, self.arrivals_us(&cheap, workers, sigmas))
     }
 
+    /// The tiers, the cheapest with runs no larger than a job that arrives now has time for: what its cap allows may take
+    /// longer than any deadline, and all that waits is reckoned in its full runs.
+    pub(super) fn fit<'t>(
+        &self,
+        tiers: &[TierModel],
+        share: f32,
+        fitted: &'t mut [TierModel; MAX_TIERS],
+    ) -> &'t [TierModel] {
+        let n = tiers.len().min(MAX_TIERS);
+        for (to, from) in fitted.iter_mut().zip(tiers) {
+            *to = *from;
+        }
+        let fitted = fitted.get_mut(..n).unwrap_or_default();
+        let alone = |tier: &TierModel| tier.profile.batch_us(1);
+        let cheapest = fitted.iter_mut().reduce(|a, b| if alone(b) < alone(a) { b } else { a });
+        if let Some(cheapest) = cheapest {
+            let whole = within_time(&cheapest.profile, share * self.patience_us());
+            cheapest.profile.cap = u16::try_from(whole).unwrap_or(u16::MAX);
+        }
+        fitted
+    }
+
     /// The largest run of a dear tier that a job which arrives now has time for, beside a cheap one: at least 1.
     pub(super) fn full_run(&self, cheap: &Profile, dear: &Profile, share: f32) -> u32 {
-        let room = share * (within(self.deadline_us, 0.0, 1e12) - cheap.batch_us(cheap.cap()));
-        let (mut fits, mut over) = (1, dear.cap() + 1);
-        while fits + 1 < over {
-            let middle = fits + (over - fits) / 2;
-            if dear.batch_us(middle) <= room { fits = middle } else { over = middle }
-        }
-        fits
+        within_time(dear, share * (self.patience_us() - cheap.batch_us(cheap.cap())))
+    }
+
+    /// How long a job that arrives now can wait; where that is not said, how long the newest that waits can.
+    fn patience_us(&self) -> f32 {
+        let newest = self.slack_us.last().copied().filter(|slack| self.count > 0 && slack.is_finite());
+        let known = if self.deadline_us.is_finite() { Some(self.deadline_us) } else { newest };
+        known.map_or(1e12, |patience| within(patience, 0.0, 1e12))
     }
 
     /// Until a job is done that stands at that place of one worker's part, on the cheapest tier.
@@ -99,4 +122,14 @@ impl Behind {
         let room = workers * (deadline - self.after_us(cheap, 1.0, sigmas)) / each - number(self.count);
         if burst * each > workers { smaller(next, room / burst) } else { next }
     }
+}
+
+/// The largest run that takes no longer: at least 1, at most the cap.
+fn within_time(profile: &Profile, room_us: f32) -> u32 {
+    let (mut fits, mut over) = (1, profile.cap() + 1);
+    while fits + 1 < over {
+        let middle = fits + (over - fits) / 2;
+        if profile.batch_us(middle) <= room_us { fits = middle } else { over = middle }
+    }
+    fits
 }
