@@ -17,7 +17,7 @@ pub(crate) async fn handle(door: Door, mut request: Request, visit: &mut Visit<'
     let now_ms = clock::now_ms();
     let known = state::catalog(|keeper| keeper.known(now_ms));
     let plan = state::snapshots(|snapshots| {
-        let plan = plan(&body, known.as_ref(), snapshots, visit.config, now_ms);
+        let plan = plan((&body, &visit.line.request_id), known.as_ref(), snapshots, visit.config, now_ms);
         if let Ok(Forward { task: Some(task), .. }) = &plan.outcome {
             snapshots.count_sent(task);
         }
@@ -30,7 +30,7 @@ pub(crate) async fn handle(door: Door, mut request: Request, visit: &mut Visit<'
     note(&forward, visit);
 
     let map = origin::passed_on(request.headers(), &visit.line.request_id);
-    advise(&forward, &map);
+    advise(&forward, &map, state::keeper(&visit.line.request_id));
     let limit = match door {
         Door::Predict => Limit::shorter(visit.config.predict_timeout_ms, forward.deadline_ms),
         Door::Jobs => Limit::Timeout(visit.config.jobs_timeout_ms),
@@ -54,10 +54,12 @@ fn note(forward: &Forward, visit: &mut Visit<'_>) {
         line.tier = Some(advice.tier.clone());
         line.reason = Some(advice.reason.name());
         line.snapshot_age_ms = Some(advice.snapshot_age_ms);
+        line.mode = Some(advice.mode.name());
     }
 }
 
-fn advise(forward: &Forward, map: &worker::Headers) {
+fn advise(forward: &Forward, map: &worker::Headers, keeper: u64) {
+    answer::set(map, headers::ROUTE_KEEPER, &format!("{keeper:x}"));
     let Some(advice) = &forward.advice else {
         answer::set(map, headers::ROUTE, headers::ROUTE_AUTO);
         return;
@@ -66,4 +68,7 @@ fn advise(forward: &Forward, map: &worker::Headers) {
     answer::set(map, headers::ROUTE_REASON, advice.reason.name());
     answer::set(map, headers::ROUTE_DEPTH, &advice.depth.to_string());
     answer::set(map, headers::ROUTE_SNAPSHOT_AGE, &advice.snapshot_age_ms.to_string());
+    answer::set(map, headers::ROUTE_MODE, &advice.mode.number().to_string());
+    answer::set(map, headers::ROUTE_PROPENSITY, &advice.propensity.to_string());
+    answer::set(map, headers::ROUTE_SHARE, &advice.share.to_string());
 }

@@ -33,6 +33,9 @@ pub(crate) struct Line {
     /// How old the snapshot was that the advice is based on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) snapshot_age_ms: Option<u64>,
+    /// How much was known when it was advised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mode: Option<&'static str>,
     /// How long the native service took to its first byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) origin_ms: Option<u64>,

@@ -3,7 +3,8 @@
 //! Pure: the bytes, what the isolate remembers and the clock go in, a [`Plan`] comes out. Whatever
 //! the edge does not know for sure it leaves to the origin, which checks and decides again anyway.
 
-use shared::policy::{self, Draws, JobSpec, Moment, Reason};
+use shared::headers::SHARE_UNITS;
+use shared::policy::{self, Draws, JobSpec, Mode, Moment, Reason};
 use shared::problem::ErrorCode;
 use shared::reading::{self, Rejection, Request};
 use shared::snapshot::TaskLoad;
@@ -43,11 +44,17 @@ pub(crate) struct Advice {
     pub(crate) depth: u32,
     /// How old the snapshot is, in milliseconds.
     pub(crate) snapshot_age_ms: u64,
+    /// How much was known.
+    pub(crate) mode: Mode,
+    /// With which probability a reading like this one gets this tier, in 1/[`SHARE_UNITS`].
+    pub(crate) propensity: u16,
+    /// The share of the dearer tier that was aimed at, likewise.
+    pub(crate) share: u16,
 }
 
-/// Plans what to do with a body.
+/// Plans what to do with a body; the draws of its decision come from the request's id, as they do at the origin.
 pub(crate) fn plan(
-    body: &[u8],
+    (body, request_id): (&[u8], &str),
     known: Option<&Known>,
     snapshots: &SnapshotCache,
     config: &EdgeConfig,
@@ -59,7 +66,7 @@ pub(crate) fn plan(
         return Plan { outcome, refresh: false };
     };
     match reading::parse(body, &known.catalog) {
-        Ok(request) => decide(&request, Draws::of_job(body, now_ms), snapshots, config, now_ms),
+        Ok(request) => decide(&request, Draws::of_job(request_id.as_bytes(), 0), snapshots, config, now_ms),
         Err(rejection) => judge(rejection, known.age_ms, config),
     }
 }
@@ -113,7 +120,20 @@ fn advise(request: &Request<'_>, load: &TaskLoad, moment: Moment, config: &EdgeC
     };
     let decision = policy::route(&config.policy, load, &job, &moment);
     let tier = load.tiers.get(decision.tier)?.tier.clone();
-    Some(Advice { tier, reason: decision.reason, depth: decision.depth, snapshot_age_ms: moment.age_ms })
+    Some(Advice {
+        tier,
+        reason: decision.reason,
+        depth: decision.depth,
+        snapshot_age_ms: moment.age_ms,
+        mode: decision.mode,
+        propensity: parts(decision.propensity),
+        share: parts(decision.share),
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped, and a NaN is 0")]
+fn parts(share: f32) -> u16 {
+    (share.clamp(0.0, 1.0) * f32::from(SHARE_UNITS) + 0.5) as u16
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ fn is_oip_model(path: &str) -> bool {
 /// What changes the native service, or shows its inside. Anybody may reach the edge, so none of it goes through.
 fn is_for_operators(path: &str) -> bool {
     let model = path.strip_prefix("/models/").or_else(|| path.strip_prefix("/v2/repository/models/"));
-    matches!(path, "/pool/stats" | "/info" | "/metrics" | "/v1/dead")
+    matches!(path, "/pool/stats" | "/info" | "/metrics" | "/v1/dead" | "/v1/policy")
         || path.starts_with("/v1/dead/")
         || model.is_some_and(|rest| ["/load", "/unload", "/rollout"].iter().any(|end| rest.ends_with(end)))
 }
@@ -271,6 +271,7 @@ mod tests {
             "/v2/repository/models/m/unload",
             "/pool/stats",
             "/v1/dead",
+            "/v1/policy",
             "/v1/dead/t.0f",
             "/v1/dead/requeue",
         ] {

@@ -4,7 +4,7 @@
 //! closures that are not async, so that no borrow can be held across an await and no request can
 //! wait for what another one owns; the runtime would cancel it.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use shared::snapshot::cache::SnapshotCache;
@@ -20,6 +20,7 @@ pub(crate) type Settings = Rc<Result<EdgeConfig, Vec<String>>>;
 thread_local! {
     static SNAPSHOTS: RefCell<SnapshotCache> = const { RefCell::new(SnapshotCache::new()) };
     static CATALOG: RefCell<CatalogKeeper> = const { RefCell::new(CatalogKeeper::new()) };
+    static KEEPER: Cell<u64> = const { Cell::new(0) };
     static SETTINGS: OnceCell<Settings> = const { OnceCell::new() };
 }
 
@@ -31,6 +32,15 @@ pub(crate) fn snapshots<T>(work: impl FnOnce(&mut SnapshotCache) -> T) -> T {
 /// Works on the catalog.
 pub(crate) fn catalog<T>(work: impl FnOnce(&mut CatalogKeeper) -> T) -> T {
     CATALOG.with_borrow_mut(work)
+}
+
+/// The number of this isolate among all keepers of snapshots: drawn from its first request's id, since a wasm has no
+/// chance of its own.
+pub(crate) fn keeper(request_id: &str) -> u64 {
+    if KEEPER.get() == 0 {
+        KEEPER.set(shared::policy::draw::hash64(request_id.as_bytes(), 1) | 1);
+    }
+    KEEPER.get()
 }
 
 /// The settings, read once an isolate: each look into the environment is a call into JavaScript.

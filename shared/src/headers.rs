@@ -12,6 +12,16 @@ pub const ROUTE_REASON: &str = "x-route-reason";
 pub const ROUTE_DEPTH: &str = "x-route-depth";
 /// How old the edge's snapshot was when it decided, in milliseconds.
 pub const ROUTE_SNAPSHOT_AGE: &str = "x-route-snapshot-age-ms";
+/// How much the edge knew: the number of a [`crate::policy::Mode`].
+pub const ROUTE_MODE: &str = "x-route-mode";
+/// With which probability a reading like this one gets the advised tier, in 1/[`SHARE_UNITS`].
+pub const ROUTE_PROPENSITY: &str = "x-route-propensity";
+/// The share of the dearer tier that the edge aimed at, in 1/[`SHARE_UNITS`].
+pub const ROUTE_SHARE: &str = "x-route-share";
+/// Which keeper of snapshots decided: a number in hex that an isolate of the edge keeps for its life.
+pub const ROUTE_KEEPER: &str = "x-route-keeper";
+/// The parts of 1 in which shares and probabilities are written: whole numbers cost the edge no code for decimals.
+pub const SHARE_UNITS: u16 = 10_000;
 /// The tier that was really taken; on every answer that ran or queued a reading.
 pub const ROUTE_APPLIED: &str = "x-route-applied";
 /// The newest snapshot, as text ([`crate::snapshot`]); on every answer of the native service.
@@ -34,4 +44,5 @@ pub const TENANT: &str = "x-tenant";
 pub const LAST_EVENT_ID: &str = "last-event-id";
 
 /// Internal headers that only the edge may set; a caller's own are dropped at the edge.
-pub const EDGE_ONLY: [&str; 4] = [ROUTE, ROUTE_REASON, ROUTE_DEPTH, ROUTE_SNAPSHOT_AGE];
+pub const EDGE_ONLY: [&str; 8] =
+    [ROUTE, ROUTE_REASON, ROUTE_DEPTH, ROUTE_SNAPSHOT_AGE, ROUTE_MODE, ROUTE_PROPENSITY, ROUTE_SHARE, ROUTE_KEEPER];

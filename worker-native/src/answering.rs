@@ -16,7 +16,7 @@ use crate::clock::now_ms;
 use crate::engine::{Answer, Card, ModelVersion, PoolError, Prediction, Row, RunFacts};
 use crate::rollout::shadow::Compared;
 use crate::rollout::{Answered, Assignment, Rollout, Run};
-use crate::routing::DecisionRecord;
+use crate::routing::{Binding, DecisionRecord};
 
 /// How long after its pool a waiting reading is given up here: two timers of one moment have no order.
 const AFTER_THE_POOL: Duration = Duration::from_millis(2);
@@ -42,6 +42,8 @@ pub struct Asked<'a> {
     pub sensor_id: Option<&'a str>,
     /// Why this version, where that is kept with the answer.
     pub decision: Option<&'a DecisionRecord>,
+    /// What of it a worker may change that the reading is handed to.
+    pub binding: Binding,
 }
 
 /// An answer, and how it came about.

@@ -14,6 +14,8 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::queue::Queue;
 use crate::rollout::Ledger;
+use crate::routing::planner::Planner;
+use crate::routing::policies::Policies;
 use crate::routing::snapshots::Snapshots;
 use crate::telemetry::metrics::Metrics;
 use crate::webhook::Webhooks;
@@ -41,6 +43,10 @@ pub struct Parts {
     pub ledger: Ledger,
     /// Load and accuracy.
     pub snapshots: Snapshots,
+    /// How the load is split.
+    pub planner: Planner,
+    /// Which policy is in force.
+    pub policies: Policies,
     /// Who still fits into the queue.
     pub admission: Admission,
     /// Places for texts and series in the making.
@@ -73,6 +79,7 @@ impl App {
     pub fn new(config: Config, engine: Arc<Engine>, queue: Arc<dyn Queue>, webhooks: Webhooks, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
+        let policies = Policies::new(config.routing.policy, config.routing.policy_set);
         let draining = AtomicBool::new(false);
         let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
         let watchers = Arc::new(Semaphore::new(config.http.watch_max_active));
@@ -87,6 +94,8 @@ impl App {
             metrics,
             ledger: Ledger::default(),
             snapshots,
+            planner: Planner::new(boot),
+            policies,
             admission,
             streams,
             watchers,

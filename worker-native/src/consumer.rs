@@ -4,13 +4,17 @@
 //! whatever goes wrong between claim and settlement (a panic, a kill, Redis away) leaves it to be claimed again. Leases
 //! of running jobs are renewed here; what a job does while it is held is `run`'s.
 
+mod bind;
 mod held;
 mod run;
 mod settle;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -18,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::queue::{Claimed, QueueError, Tended};
-use held::Held;
+use bind::Bound;
+use held::{Held, Hold};
 
 /// Longest pause between two tries while the queue cannot be used.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
@@ -67,15 +72,24 @@ impl Consumer {
         let mut backoff = Backoff::default();
         let mut reclaim_at = Instant::now();
         while let Some(Ok(first)) = self.shutdown.run_until_cancelled(Arc::clone(&room).acquire_owned()).await {
-            let places = places(&room, first, self.app.config.queue.claim_batch as usize);
-            match self.take(places.len(), &mut reclaim_at).await {
+            let most = self.window().saturating_sub(self.held.count()).min(self.app.config.queue.claim_batch as usize);
+            if most == 0 {
+                // What is held is enough for the workers: whatever is claimed later is bound by a younger picture.
+                drop(first);
+                self.shutdown.run_until_cancelled(jobs.join_next()).await;
+                continue;
+            }
+            let places = places(&room, first, most);
+            let limit = places.len();
+            match self.take(limit, &mut reclaim_at).await {
                 Ok(claimed) if claimed.is_empty() => {
                     drop(places);
                     self.wait(&mut backoff).await;
                 }
                 Ok(claimed) => {
                     backoff.reset();
-                    self.start(claimed, places, &mut jobs).await;
+                    let drained = claimed.len() < limit;
+                    self.start((claimed, drained), places, &mut jobs).await;
                 }
                 Err(error) => self.pause(&error, &mut backoff).await,
             }
@@ -139,7 +153,7 @@ impl Consumer {
     /// Starts jobs, each in a place of its own; suspects one by one, when all others have ended.
     async fn start(
         self: &Arc<Self>,
-        claimed: Vec<Claimed>,
+        (claimed, drained): (Vec<Claimed>, bool),
         mut places: Vec<OwnedSemaphorePermit>,
         jobs: &mut JoinSet<()>,
     ) {
@@ -147,11 +161,18 @@ impl Consumer {
         // After a pause longer than the lease a consumer takes over from itself: what still runs here goes on.
         let claimed = claimed.into_iter().filter(|job| !self.held.has(&job.ticket));
         let (suspects, others): (Vec<_>, Vec<_>) = claimed.partition(|job| job.attempt >= SUSPECT_ATTEMPT);
-        for job in others {
-            let (consumer, hold, place) = (Arc::clone(self), self.held.hold(&job.ticket), places.pop());
+        for run in self.bind(others, drained) {
+            let run: Vec<_> =
+                run.into_iter().map(|bound| (self.held.hold(&bound.job.ticket), places.pop(), bound)).collect();
+            let consumer = Arc::clone(self);
+            // One task for a run: its readings are all handed to the model before its worker, woken by the first, comes
+            // to look. That is what makes them one batch.
             jobs.spawn(async move {
-                consumer.run_job(&job, claimed_at, &hold).await;
-                drop(place);
+                let mut each = Vec::with_capacity(run.len());
+                for (hold, place, bound) in run {
+                    each.push(consumer.run_bound(bound, claimed_at, (hold, place)));
+                }
+                join_all(each).await;
             });
         }
         let mut suspects = suspects.into_iter();
@@ -167,10 +188,25 @@ impl Consumer {
         let (consumer, hold, place) = (Arc::clone(self), self.held.hold(&suspect.ticket), places.pop());
         self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;
         jobs.spawn(async move {
-            consumer.run_job(&suspect, claimed_at, &hold).await;
+            consumer.run_job(&suspect, (claimed_at, false), &hold).await;
             drop(place);
         });
         self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;
+    }
+
+    /// Runs one job of a run; a panic on it leaves it to its lease, and not its neighbours.
+    async fn run_bound(
+        &self,
+        Bound { job, hopeless }: Bound,
+        claimed_at: Instant,
+        (hold, place): (Hold, Option<OwnedSemaphorePermit>),
+    ) {
+        let work = self.run_job(&job, (claimed_at, hopeless), &hold);
+        if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+            tracing::error!(task = %self.task, job_id = %job.ticket.job_id, "a job's run panicked; its lease ends");
+        }
+        drop(hold);
+        drop(place);
     }
 
     /// Begins the leases of held jobs anew, three times a lease, until `done`.

@@ -15,6 +15,7 @@ mod lanes;
 mod loader;
 mod native;
 mod pool;
+mod profile;
 mod reload;
 pub mod repository;
 mod runtime;

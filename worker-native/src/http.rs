@@ -13,6 +13,7 @@ pub mod listener;
 mod metrics;
 mod models;
 pub mod oip;
+mod policy;
 mod predict;
 mod results;
 mod rim;
@@ -47,6 +48,7 @@ pub fn router(app: App) -> Router {
         .route("/info", get(models::info))
         .route("/v1/snapshot", get(views::snapshot))
         .route("/v1/catalog", get(views::catalog))
+        .route("/v1/policy", get(policy::show).put(policy::put))
         .merge(oip::health_router(oip.clone()));
     let api = Router::new()
         .route("/predict", post(predict::predict))

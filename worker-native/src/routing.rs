@@ -5,38 +5,25 @@
 //! turns a tier into a model version.
 
 pub mod feed;
+mod meters;
+pub mod planner;
+pub mod policies;
+mod presence;
+mod record;
 pub mod snapshots;
 
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
-use serde::{Deserialize, Serialize};
-use shared::catalog::{CatalogTask, ModelType};
-use shared::headers;
+use shared::catalog::ModelType;
 use shared::policy::{Decision, Draws, JobSpec, Moment, Policy, Reason, route};
 use shared::reading::Request;
+use shared::snapshot::TaskLoad;
 
 use crate::engine::ModelVersion;
 use crate::engine::index::{Index, Model, Task};
 use crate::rollout::{Assignment, Rollout};
+pub use record::{Advice, Binding, DecisionRecord};
 use snapshots::Snapshots;
-
-/// Why a model was chosen, and on which numbers; kept with the job.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct DecisionRecord {
-    /// Which side decided: `edge` or `native`.
-    pub by: String,
-    /// The tier; none for a model that serves no tier.
-    pub tier: Option<String>,
-    /// The name of a [`shared::policy::Reason`].
-    pub reason: String,
-    /// The backlog seen, in jobs.
-    pub depth: u32,
-    /// The chosen model's accuracy as seen.
-    pub accuracy: Option<f32>,
-    /// Age of the edge's snapshot; none when the native side decided on live numbers.
-    pub snapshot_age_ms: Option<u64>,
-}
 
 /// The version that is to answer, and why.
 #[derive(Debug)]
@@ -53,6 +40,8 @@ pub struct Routed {
     pub fallback: bool,
     /// Why.
     pub decision: DecisionRecord,
+    /// What a worker may still change.
+    pub binding: Binding,
 }
 
 /// Why no version was found.
@@ -62,34 +51,6 @@ pub enum NoVersion {
     Unknown(String),
     /// What would answer is not loaded.
     Unavailable(String),
-}
-
-/// The edge's advice, as far as it can be used.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Advice {
-    tier: Option<String>,
-    reason: Option<String>,
-    depth: Option<u32>,
-    snapshot_age_ms: Option<u64>,
-}
-
-impl Advice {
-    /// Did the edge see that the caller named a model? A wish in the query is for the native side only.
-    fn pinned(&self) -> bool {
-        self.tier.is_some() && self.reason.as_deref() == Some(Reason::CallerPinned.name())
-    }
-
-    /// Reads the edge's headers; what cannot be read counts as not sent.
-    #[must_use]
-    pub fn from_headers(map: &HeaderMap) -> Self {
-        let text = |name: &str| map.get(name).and_then(|value| value.to_str().ok());
-        Self {
-            tier: text(headers::ROUTE).filter(|tier| *tier != headers::ROUTE_AUTO).map(str::to_owned),
-            reason: text(headers::ROUTE_REASON).filter(|reason| shared::ids::is_name(reason)).map(str::to_owned),
-            depth: text(headers::ROUTE_DEPTH).and_then(|depth| depth.parse().ok()),
-            snapshot_age_ms: text(headers::ROUTE_SNAPSHOT_AGE).and_then(|age| age.parse().ok()),
-        }
-    }
 }
 
 /// Chooses the model version for one reading.
@@ -107,17 +68,25 @@ pub fn choose(
     let gone = || NoVersion::Unavailable(format!("task `{name}` is not served any more"));
     let task = index.tasks.get(name).ok_or_else(gone)?;
     let named = request.model_name.as_deref().and_then(|name| request.task.model(name));
-    let (model, decision, replaced) = match named {
+    let (model, mut decision, replaced) = match named {
         Some(named) => {
             let model = task.models.get(&named.name).ok_or_else(gone)?;
-            (model, pinned_decision(request.task, model, snapshots, advice), false)
+            (model, pinned_decision((request, request_id), model, (snapshots, policy), advice), false)
         }
         None => decide(task, snapshots, policy, (request, request_id), advice)?,
     };
+    // A chance to be in time is nothing to learn from where there is no deadline.
+    decision.on_time = decision.on_time.filter(|_| request.deadline_ms.is_some());
     let key = request.sensor_id.as_deref().unwrap_or(request_id);
     let (version, assignment, fallback) = version_of(model, request, key)?;
     let dearest = request.task.schema.tiers.last().cloned().unwrap_or_default();
     let lane = model.folder.tier.clone().unwrap_or(dearest);
+    let explored = decision.reason == Reason::Explored.name();
+    let wished = named.is_some() || request.model_type.is_some() || request.model_version.is_some();
+    let binding = Binding {
+        movable: !(wished || explored || fallback || replaced) && decision.tier.is_some(),
+        min_accuracy: request.min_accuracy,
+    };
     Ok(Routed {
         version,
         assignment,
@@ -125,20 +94,55 @@ pub fn choose(
         lane,
         fallback: fallback || replaced,
         decision,
+        binding,
     })
 }
 
-fn pinned_decision(task: &CatalogTask, model: &Model, snapshots: &Snapshots, advice: &Advice) -> DecisionRecord {
-    let load = snapshots.load(&task.schema.name);
-    let accuracy = model.folder.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
+fn pinned_decision(
+    (request, request_id): (&Request<'_>, &str),
+    model: &Model,
+    (snapshots, policy): (&Snapshots, &Policy),
+    advice: &Advice,
+) -> DecisionRecord {
+    let schema = &request.task.schema;
+    let load = snapshots.load(&schema.name);
+    let tier = model.folder.tier.as_deref();
+    let position = tier.and_then(|tier| schema.tier_index(tier));
+    let own = own_decision(policy, snapshots, &load, (request, request_id), position);
+    let accuracy = tier.and_then(|tier| load.accuracy_of(tier));
     DecisionRecord {
         by: if advice.pinned() { "edge" } else { "native" }.to_owned(),
         tier: model.folder.tier.clone(),
         reason: Reason::CallerPinned.name().to_owned(),
         depth: load.depth(),
         accuracy,
-        snapshot_age_ms: advice.snapshot_age_ms,
+        snapshot_age_ms: advice.snapshot_age_ms(),
+        on_time: position.and_then(|position| record::on_time(&load, &own, position)),
+        ..DecisionRecord::default()
     }
+}
+
+/// What the policy says here and now, with the draws that the edge has for the same request.
+fn own_decision(
+    policy: &Policy,
+    snapshots: &Snapshots,
+    load: &TaskLoad,
+    (request, request_id): (&Request<'_>, &str),
+    pinned_tier: Option<usize>,
+) -> Decision {
+    let job = JobSpec {
+        pinned_tier,
+        deadline_ms: request.deadline_ms,
+        min_accuracy: request.min_accuracy,
+        class: request.priority.unwrap_or_default(),
+    };
+    let age = snapshots.plan_age(&load.task).unwrap_or_default();
+    let moment = Moment {
+        age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+        draws: Draws::of_job(request_id.as_bytes(), 0),
+        ..Moment::default()
+    };
+    route(policy, load, &job, &moment)
 }
 
 /// The model by the policy or the edge's advice, and whether it stands in for one that is not served now.
@@ -151,31 +155,21 @@ fn decide<'t>(
 ) -> Result<(&'t Model, DecisionRecord, bool), NoVersion> {
     let schema = &request.task.schema;
     let load = snapshots.load(&schema.name);
-    let job = JobSpec {
-        pinned_tier: None,
-        deadline_ms: request.deadline_ms,
-        min_accuracy: request.min_accuracy,
-        class: request.priority.unwrap_or_default(),
-    };
-    let moment = Moment { draws: Draws::of_job(request_id.as_bytes(), 0), ..Moment::default() };
-    let own = route(policy, &load, &job, &moment);
-    let advised = advice.tier.as_deref().and_then(|tier| schema.tier_index(tier));
-    let mut decision = match (advised, &advice.reason) {
-        (Some(tier), Some(reason)) if !is_outdated(reason, tier, own) => DecisionRecord {
-            by: "edge".to_owned(),
-            tier: advice.tier.clone(),
-            reason: reason.clone(),
-            depth: advice.depth.unwrap_or_default(),
-            accuracy: load.tiers.get(tier).and_then(|load| load.accuracy),
-            snapshot_age_ms: advice.snapshot_age_ms,
-        },
+    let own = own_decision(policy, snapshots, &load, (request, request_id), None);
+    let advised = advice.tier().and_then(|tier| schema.tier_index(tier)).zip(advice.reason());
+    let mut decision = match advised {
+        Some((tier, reason)) if !is_outdated(reason, tier, &own) => advice.record(&load, tier, reason, &own),
         _ => DecisionRecord {
             by: "native".to_owned(),
             tier: schema.tiers.get(own.tier).cloned(),
             reason: own.reason.name().to_owned(),
             depth: own.depth,
             accuracy: own.accuracy,
-            snapshot_age_ms: None,
+            mode: Some(own.mode.name().to_owned()),
+            propensity: Some(own.propensity),
+            share: Some(own.share),
+            on_time: record::on_time(&load, &own, own.tier),
+            ..DecisionRecord::default()
         },
     };
     let wanted = decision.tier.as_deref().and_then(|tier| schema.tier_index(tier)).unwrap_or_default();
@@ -205,12 +199,18 @@ fn nearest<'t>(task: &'t Task, tiers: &[String], wanted: usize, model_type: Opti
     by_tier.or_else(|| task.models.values().filter(|model| model.folder.tier.is_none()).find(fits))
 }
 
-/// Has the queue grown long since the edge saw it short?
+/// Has the load grown since the edge saw it?
 ///
-/// In a burst no answer, and so no snapshot, comes back to the edge before many readings have left it. Only advice that
-/// rests on a short queue is overruled, and only towards the cheaper tier.
-fn is_outdated(reason: &str, advised: usize, own: Decision) -> bool {
-    reason == Reason::QueueShort.name() && own.reason == Reason::QueueLong && own.tier < advised
+/// In a burst no answer, and so no snapshot, comes back to the edge before many readings have left it. Both sides draw
+/// the same numbers for a request, so that a cheaper tier here says that the picture changed, and not that chance fell
+/// otherwise. Only advice that rests on the load is overruled, and only towards the cheaper tier.
+fn is_outdated(reason: &str, advised: usize, own: &Decision) -> bool {
+    let by_load = [Reason::QueueShort, Reason::SplitDear].map(Reason::name).contains(&reason);
+    let now = matches!(
+        own.reason,
+        Reason::QueueLong | Reason::SplitCheap | Reason::PriceHigh | Reason::DeadlineTight | Reason::Saturated
+    );
+    by_load && now && own.tier < advised
 }
 
 /// The version that was named, or the one that the rollout gives this key.
@@ -251,26 +251,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_short_queue_that_has_grown_long_is_overruled() {
+    fn only_advice_that_rests_on_the_load_is_overruled_and_only_downwards() {
         let own = |tier, reason| Decision { tier, reason, depth: 9, ..Decision::default() };
-        let check = |reason: Reason, own| is_outdated(reason.name(), 1, own);
+        let check = |reason: Reason, own| is_outdated(reason.name(), 1, &own);
         assert!(check(Reason::QueueShort, own(0, Reason::QueueLong)));
+        assert!(check(Reason::SplitDear, own(0, Reason::SplitCheap)));
+        assert!(check(Reason::SplitDear, own(0, Reason::DeadlineTight)));
         assert!(!check(Reason::QueueShort, own(1, Reason::QueueShort)));
+        assert!(!check(Reason::SplitDear, own(1, Reason::SplitDear)));
         assert!(!check(Reason::QueueShort, own(0, Reason::AccuracyLow)));
         assert!(!check(Reason::PolicyFixed, own(0, Reason::QueueLong)));
         assert!(!check(Reason::AccuracyAsked, own(0, Reason::QueueLong)));
-    }
-
-    #[test]
-    fn advice_that_cannot_be_read_counts_as_not_sent() {
-        let mut map = HeaderMap::new();
-        map.insert(headers::ROUTE, "auto".parse().unwrap());
-        map.insert(headers::ROUTE_DEPTH, "-3".parse().unwrap());
-        map.insert(headers::ROUTE_REASON, "a reason; with spaces".parse().unwrap());
-        assert_eq!(Advice::from_headers(&map), Advice::default());
-        map.insert(headers::ROUTE, "fast".parse().unwrap());
-        map.insert(headers::ROUTE_REASON, "queue_long".parse().unwrap());
-        let advice = Advice::from_headers(&map);
-        assert_eq!((advice.tier.as_deref(), advice.reason.as_deref()), (Some("fast"), Some("queue_long")));
+        assert!(!check(Reason::Explored, own(0, Reason::SplitCheap)));
+        assert!(!check(Reason::SplitCheap, own(0, Reason::SplitCheap)));
     }
 }

@@ -1,9 +1,9 @@
 use std::rc::Rc;
 
 use shared::catalog::Catalog;
-use shared::policy::Policy;
-use shared::snapshot::Snapshot;
+use shared::policy::{Plan, Policy, PolicyKind, Profile};
 use shared::snapshot::cache::Freshness;
+use shared::snapshot::{Snapshot, TierLoad};
 
 use super::*;
 use crate::config::OriginAt;
@@ -51,7 +51,7 @@ fn seen(depth: u32, age_ms: u64) -> SnapshotCache {
 }
 
 fn planned(body: &str, catalog_age_ms: u64, snapshots: &SnapshotCache) -> Plan {
-    plan(body.as_bytes(), Some(&known(catalog_age_ms)), snapshots, &config(), NOW)
+    plan((body.as_bytes(), "r"), Some(&known(catalog_age_ms)), snapshots, &config(), NOW)
 }
 
 fn advice(body: &str, snapshots: &SnapshotCache) -> Option<(String, Reason)> {
@@ -101,7 +101,7 @@ fn a_type_alone_is_no_advice_and_beside_a_name_no_hindrance() {
 
 #[test]
 fn without_a_catalog_only_json_is_checked() {
-    let plan = |body: &str| super::plan(body.as_bytes(), None, &seen(0, 0), &config(), NOW);
+    let plan = |body: &str| super::plan((body.as_bytes(), "r"), None, &seen(0, 0), &config(), NOW);
     assert_eq!(plan(WRONG).outcome, Ok(Forward::default()));
     assert_eq!(plan("[1]").outcome.unwrap_err().code, ErrorCode::InvalidJson);
 }
@@ -132,4 +132,62 @@ fn a_snapshot_that_knows_no_tiers_gives_no_advice() {
     let load = TaskLoad { task: "pump".to_owned(), tiers: vec![], plan: None };
     cache.merge(&Snapshot { boot: 1, seq: 1, at: 1, tasks: vec![load] }, NOW);
     assert_eq!(advice(GOOD, &cache), None);
+}
+
+/// A cache that heard a plan `age_ms` ago, by which the dearer tier gets that share.
+fn planned_share(share: f32, age_ms: u64) -> SnapshotCache {
+    let tier = |tier: &str, us: f32, accuracy| TierLoad {
+        tier: tier.to_owned(),
+        accuracy: Some(accuracy),
+        measured: Some(Profile { alpha_us: us, beta_us: us, sd_us: 0.0, cap: 8 }),
+        ..TierLoad::default()
+    };
+    let plan = Plan { mode: Mode::Normal, rate: 10.0, workers: 4.0, x0: share, x_inf: share, ..Plan::default() };
+    let tiers = vec![tier("fast", 100.0, 0.8), tier("accurate", 1_000.0, 0.95)];
+    let load = TaskLoad { task: "pump".to_owned(), tiers, plan: Some(plan) };
+    let mut cache = SnapshotCache::new();
+    // By way of the wire, as it comes from the origin.
+    let text = Snapshot { boot: 1, seq: 1, at: 1, tasks: vec![load] }.to_text();
+    cache.merge(&Snapshot::from_text(&text).unwrap(), NOW - age_ms);
+    cache
+}
+
+#[test]
+fn the_plan_decides_and_an_old_one_says_so() {
+    let mode = |age_ms| {
+        let advice = planned(GOOD, 0, &planned_share(1.0, age_ms)).outcome.unwrap().advice.unwrap();
+        (advice.tier, advice.mode)
+    };
+    assert_eq!(mode(0), ("accurate".to_owned(), Mode::Normal));
+    assert_eq!(mode(1_000).1, Mode::Stale);
+    assert_eq!(mode(9_000).1, Mode::Blind);
+    assert_eq!(advice(GOOD, &planned_share(0.0, 0)), Some(("fast".to_owned(), Reason::SplitCheap)));
+}
+
+#[test]
+fn the_draw_is_the_requests_own_and_the_share_comes_out() {
+    let cache = planned_share(0.3, 0);
+    let dear = |id: usize| {
+        let plan = plan((GOOD.as_bytes(), &format!("request-{id}")), Some(&known(0)), &cache, &config(), NOW);
+        let advice = plan.outcome.unwrap().advice.unwrap();
+        assert_eq!(advice.share, 3_000);
+        let dear = advice.tier == "accurate";
+        assert!(dear == (advice.propensity == 3_000) || advice.reason == Reason::Explored, "{advice:?}");
+        dear
+    };
+    let first: Vec<bool> = (0..1_000).map(dear).collect();
+    assert_eq!(first, (0..1_000).map(dear).collect::<Vec<_>>(), "the same request is decided the same way");
+    let share = first.iter().filter(|dear| **dear).count();
+    assert!((250..=350).contains(&share), "{share}");
+}
+
+#[test]
+fn a_policy_in_the_plan_overrules_the_setting() {
+    let mut cache = planned_share(1.0, 0);
+    let Sight::Fresh(load, _) = cache.sight("pump", NOW, config().freshness) else { panic!("it is fresh") };
+    let policy = Policy { kind: PolicyKind::AlwaysFast, ..Policy::default() };
+    let plan = load.plan.map(|plan| Plan { policy: Some(policy), ..plan });
+    let tasks = vec![TaskLoad { plan, ..load.clone() }];
+    cache.merge(&Snapshot { boot: 1, seq: 2, at: 2, tasks }, NOW);
+    assert_eq!(advice(GOOD, &cache), Some(("fast".to_owned(), Reason::PolicyFixed)));
 }

@@ -241,6 +241,7 @@ fn entry(app: &App, asked: &Asked<'_>, deadline: Instant) -> Entry {
         model_version: card.version,
         fallback: false,
         pinned: !asked.assignment.is_compared(),
+        binding: asked.binding,
         decision,
         accepted_at,
         deadline_at: Some(accepted_at.saturating_add(left)),

@@ -12,6 +12,8 @@ use super::{millis, to_u32};
 pub struct RoutingConfig {
     /// Policy where the edge gave no advice.
     pub policy: Policy,
+    /// Did somebody choose the policy, and be it the default one?
+    pub policy_set: bool,
     /// How often load and accuracies are read from Redis.
     pub snapshot_interval: Duration,
 }
@@ -27,6 +29,7 @@ pub(super) fn read(read: &mut Reader) -> RoutingConfig {
         "how a tier is chosen where the edge gave no advice, or advice from before a burst",
     );
     RoutingConfig {
+        policy_set: read.is_set("ROUTING_POLICY"),
         policy: Policy {
             kind: PolicyKind::from_name(&policy).unwrap_or(PolicyKind::SlackSplit),
             queue_threshold: to_u32(read.number(

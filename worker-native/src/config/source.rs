@@ -98,6 +98,11 @@ impl Reader {
         self.source.file.get(&name.to_lowercase()).map(|value| (value.clone(), "file"))
     }
 
+    /// Did somebody set it?
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.raw(name).is_some()
+    }
+
     fn record(&mut self, name: &'static str, value: &str, origin: &'static str, help: &'static str) {
         self.settings.push(Setting { name, value: value.to_owned(), origin, help });
     }

@@ -50,6 +50,11 @@ impl Held {
         self.jobs().values().map(|job| job.ticket.clone()).collect()
     }
 
+    /// How many jobs are held.
+    pub(super) fn count(&self) -> usize {
+        self.jobs().len()
+    }
+
     /// Takes in which leases were renewed: what is somebody else's, or ended, is called off.
     pub(super) fn keep(&self, tickets: &[Ticket], ours: &[bool]) {
         let mut jobs = self.jobs();

@@ -19,14 +19,14 @@ const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 impl Consumer {
     /// Runs a job and settles it, unless it is called off.
-    pub(super) async fn run_job(&self, job: &Claimed, claimed_at: Instant, hold: &Hold) {
-        let work = self.run_held(job, claimed_at);
+    pub(super) async fn run_job(&self, job: &Claimed, (claimed_at, hopeless): (Instant, bool), hold: &Hold) {
+        let work = self.run_held(job, (claimed_at, hopeless));
         if hold.called_off().run_until_cancelled(work).await.is_none() {
             tracing::info!(job_id = %job.ticket.job_id, attempt = job.attempt, "job called off: cancelled, or taken over");
         }
     }
 
-    async fn run_held(&self, job: &Claimed, claimed_at: Instant) {
+    async fn run_held(&self, job: &Claimed, (claimed_at, hopeless): (Instant, bool)) {
         let exhausted = job.attempt > self.app.config.queue.max_attempts;
         let entry = match &job.entry {
             Ok(entry) => entry,
@@ -44,7 +44,7 @@ impl Consumer {
         let deadline = job.left.and_then(|left| claimed_at.checked_add(left));
         let ending = if exhausted {
             Err(Failure::Dead(format!("started {} times without an end", job.attempt - 1)))
-        } else if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        } else if hopeless || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             Err(Failure::Expired)
         } else {
             self.infer(entry, deadline).await
@@ -100,6 +100,7 @@ impl Consumer {
             job_id: Some(&entry.job_id),
             sensor_id: entry.sensor_id.as_deref(),
             decision: Some(&entry.decision),
+            binding: entry.binding,
         };
         // Half the lease: behind it the job is better off elsewhere.
         let give_up = Instant::now() + self.app.config.queue.lease / 2;

@@ -87,6 +87,7 @@ impl Consumer {
         self.app.snapshots.set_depths(&entry.task, &settled.depths);
         if settled.first {
             self.app.metrics.settled(&self.task, outcome.name());
+            self.learn(job, entry, outcome);
         }
         let error = record.error.as_deref().unwrap_or_default();
         tracing::info!(
@@ -95,6 +96,18 @@ impl Consumer {
             outcome = outcome.name(), attempts = record.attempts, latency_ms = record.latency_ms,
             queue_depth = departure.depth, first = settled.first, error, "job settled"
         );
+    }
+
+    /// Did the chance that was predicted come true? Only jobs that a model answered, or that ran out of time, tell.
+    fn learn(&self, job: &Claimed, entry: &Entry, outcome: Outcome) {
+        let told = matches!(outcome, Outcome::Done | Outcome::Expired) && job.attempt <= 1;
+        // What was predicted of another tier than the one that ran says nothing of this one.
+        let kept = entry.decision.hinted.is_none() || entry.decision.hinted == entry.decision.tier;
+        if let Some(predicted) = entry.decision.on_time.filter(|_| told && kept) {
+            let in_time = outcome == Outcome::Done;
+            self.app.metrics.on_time(&self.task, predicted, in_time);
+            self.app.planner.ended(&self.task, predicted, in_time);
+        }
     }
 
     fn record(
@@ -119,6 +132,7 @@ impl Consumer {
             model_version: entry.model_version,
             fallback: entry.fallback,
             tier: entry.decision.tier.clone(),
+            hinted_tier: entry.decision.hinted.clone(),
             reason: entry.decision.reason.clone(),
             decided_by: entry.decision.by.clone(),
             latency_ms: whole_ms(job.waited + departure.claimed_at.elapsed()),

@@ -16,6 +16,7 @@ use super::batcher::{Batcher, run_rows};
 use super::explain::Profile;
 use super::native::{NativeTrees, TreeRunner};
 use super::pool::{Pool, WarmUp};
+use super::profile::Fit;
 use super::repository::{BackendChoice, Kind, Meaning, ModelFolder, TaskFolder, VersionFacts};
 use super::runtime::{Columns, OrtBackend, Provider, Runtime, SessionOptions, Source, check_reading_input};
 use super::stats::Stats;
@@ -202,6 +203,7 @@ impl Loader {
             workers: sessions,
             watches: Mutex::default(),
             tasks: self.tasks.clone(),
+            fit: Mutex::new(Fit::new(timing.single, timing.largest, timing.max_batch)),
             warm_up: WarmUp {
                 load_ms: millis(started.elapsed()),
                 single_us: micros(timing.single),

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use shared::policy::Profile;
 use tokio_util::task::TaskTracker;
 
 use super::answer::Card;
 use super::backend::{Backend, RunError, Runner};
 use super::batcher::{Batch, Batcher, Begun, Input, Ran, Refused, RunFacts};
 use super::lanes::{Worker, drain_on_runtime, drain_on_thread};
+use super::profile::Fit;
 use super::stats::{Stats, StatsView};
 use super::tensor::{Signature, Tensor, element_count};
 use super::watchdog::{Seen, Watch};
@@ -28,6 +30,7 @@ pub struct Pool {
     pub(super) workers: usize,
     pub(super) watches: Mutex<Vec<Arc<Watch>>>,
     pub(super) tasks: TaskTracker,
+    pub(super) fit: Mutex<Fit>,
     /// What the warm-up found.
     pub warm_up: WarmUp,
 }
@@ -211,6 +214,24 @@ impl Pool {
     #[must_use]
     pub fn service_us(&self) -> u32 {
         self.stats.service_us()
+    }
+
+    /// How long runs take by the size of their batch, as counted so far.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.fit.lock().unwrap_or_else(PoisonError::into_inner).update(&self.stats, Instant::now())
+    }
+
+    /// The time of all runs together, in nanoseconds.
+    #[must_use]
+    pub fn run_ns(&self) -> u64 {
+        self.stats.run_ns()
+    }
+
+    /// Workers, each with a session of its own.
+    #[must_use]
+    pub const fn workers(&self) -> usize {
+        self.workers
     }
 
     /// The pool's figures.

@@ -85,6 +85,24 @@ pub struct BatchSize {
     pub run_ns: u64,
 }
 
+/// Runs of one batch size, as they are counted.
+#[derive(Debug, Default)]
+struct Size {
+    count: AtomicU64,
+    nanos: AtomicU64,
+    // Squares of microseconds: what the spread around a line is taken from.
+    squares: AtomicU64,
+}
+
+impl Size {
+    fn ran(&self, took: Duration) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let square = u64::from(micros(took)).saturating_mul(u64::from(micros(took)));
+        self.squares.fetch_add(square, Ordering::Relaxed);
+    }
+}
+
 /// A pool's figures at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct StatsView {
@@ -134,7 +152,7 @@ pub(super) struct Stats {
     pub(super) lost: AtomicU64,
     wait: Histogram,
     run: Histogram,
-    sizes: Vec<(AtomicU64, AtomicU64)>,
+    sizes: Vec<Size>,
     service_us: AtomicU32,
     // What a run is taken to last at least when a deadline is near.
     hope_us: AtomicU32,
@@ -200,9 +218,8 @@ impl Stats {
             metrics.ran(rows, took);
         }
         // A request of more rows than a batch may have runs alone, and counts as the largest.
-        if let Some((count, nanos)) = self.sizes.get(rows.min(self.sizes.len().saturating_sub(1))) {
-            count.fetch_add(1, Ordering::Relaxed);
-            nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if let Some(size) = self.sizes.get(rows.min(self.sizes.len().saturating_sub(1))) {
+            size.ran(took);
         }
         self.smooth(took, rows);
         self.last_run_ms.store(crate::clock::now_ms(), Ordering::Relaxed);
@@ -210,6 +227,19 @@ impl Stats {
 
     pub(super) fn service_us(&self) -> u32 {
         self.service_us.load(Ordering::Relaxed)
+    }
+
+    /// What was counted by batch size, from size 0 up: runs, their microseconds together, and the squares of those.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = [u64; 3]> {
+        self.sizes.iter().map(|size| {
+            let nanos = size.nanos.load(Ordering::Relaxed);
+            [size.count.load(Ordering::Relaxed), nanos / 1_000, size.squares.load(Ordering::Relaxed)]
+        })
+    }
+
+    /// The time of all runs together, in nanoseconds.
+    pub(super) fn run_ns(&self) -> u64 {
+        self.run.nanos.load(Ordering::Relaxed)
     }
 
     /// Would a run that begins now end after the deadline?
@@ -244,7 +274,7 @@ impl Stats {
             .sizes
             .iter()
             .enumerate()
-            .map(|(size, (count, nanos))| BatchSize { size, count: read(count), run_ns: read(nanos) })
+            .map(|(size, runs)| BatchSize { size, count: read(&runs.count), run_ns: read(&runs.nanos) })
             .filter(|batch| batch.count > 0)
             .collect();
         StatsView {

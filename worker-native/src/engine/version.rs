@@ -11,6 +11,7 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
+use shared::policy::Profile;
 use shared::reading;
 
 use super::answer::{Answer, Card};
@@ -187,6 +188,12 @@ impl ModelVersion {
     #[must_use]
     pub fn service_us(&self) -> Option<u32> {
         self.slot.pool.load().as_ref().map(|pool| pool.service_us())
+    }
+
+    /// How long runs take by the size of their batch; none while it is not loaded.
+    #[must_use]
+    pub fn profile(&self) -> Option<Profile> {
+        self.slot.pool.load().as_ref().map(|pool| pool.profile())
     }
 
     /// The pool, loaded first where the version loads by itself; many that ask wait for one load.

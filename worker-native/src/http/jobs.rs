@@ -125,8 +125,11 @@ fn entry(
     map: &HeaderMap,
 ) -> Result<Entry, ApiError> {
     let advice = Advice::from_headers(map);
-    let routed = choose(index, &app.snapshots, &app.config.routing.policy, (&request, &request_id), &advice)?;
     let task = &request.task.schema.name;
+    let policy = app.policies.of(task).policy;
+    let routed = choose(index, &app.snapshots, &policy, (&request, &request_id), &advice)?;
+    let asked = (request.deadline_ms.map(Duration::from_millis), request.priority.unwrap_or_default());
+    app.planner.routed(request.task, asked, (&routed.decision, &advice), false);
     let accepted_at = now_ms();
     let card = routed.version.card();
     Ok(Entry {
@@ -140,6 +143,7 @@ fn entry(
         model_version: card.version,
         fallback: routed.fallback,
         pinned: request.model_version.is_some(),
+        binding: routed.binding,
         decision: routed.decision,
         accepted_at,
         deadline_at: request.deadline_ms.map(|ms| accepted_at.saturating_add(ms)),

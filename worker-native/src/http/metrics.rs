@@ -15,7 +15,7 @@ use super::error::ApiError;
 use crate::admission::Sight;
 use crate::app::App;
 use crate::queue::Depths;
-use crate::telemetry::metrics::{self, LoadedVersion, Observed, QueueDepth, QueueState, TierState};
+use crate::telemetry::metrics::{self, LoadedVersion, Observed, PlanState, QueueDepth, QueueState, TierState};
 
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
     let text = app.metrics.encode(&observed(&app)).map_err(|error| {
@@ -25,9 +25,13 @@ pub(super) async fn metrics(State(app): State<App>) -> Result<Response, ApiError
 }
 
 fn observed(app: &App) -> Observed {
-    let mut queue = Vec::new();
+    let (mut queue, mut plans) = (Vec::new(), Vec::new());
     for task in &app.engine.catalog().tasks {
         let load = app.snapshots.load(&task.schema.name);
+        if let Some(plan) = &load.plan {
+            let (share, exploration) = (f64::from(plan.x0), f64::from(plan.epsilon));
+            plans.push(PlanState { task: task.schema.name.clone(), mode: plan.mode, share, exploration });
+        }
         for (tier, load) in task.schema.tiers.iter().zip(&load.tiers) {
             let jobs = u64::from(load.depth);
             queue.push(QueueDepth { task: task.schema.name.clone(), tier: tier.clone(), jobs });
@@ -39,7 +43,8 @@ fn observed(app: &App) -> Observed {
         let card = version.card();
         LoadedVersion { task: card.task.clone(), model: card.model.clone(), version: card.version }
     });
-    Observed { uptime: app.started.elapsed(), queue, queues, loaded: loaded.collect(), cache: app.cache.stats() }
+    let (uptime, cache) = (app.started.elapsed(), app.cache.stats());
+    Observed { uptime, queue, queues, plans, loaded: loaded.collect(), cache }
 }
 
 /// A task's queue as last read; none before the first time.

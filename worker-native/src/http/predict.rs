@@ -208,9 +208,12 @@ pub(super) async fn run(
         return Err(ApiError::of_field("#/callback_url", "unexpected", detail));
     }
     let advice = Advice::from_headers(map);
-    let routed = choose(index, &app.snapshots, &app.config.routing.policy, (request, request_id), &advice)?;
     let task = request.task.schema.name.as_str();
+    let policy = app.policies.of(task).policy;
+    let routed = choose(index, &app.snapshots, &policy, (request, request_id), &advice)?;
     let wait = longest_wait(app, request);
+    let asked = (request.deadline_ms.map(Duration::from_millis), request.priority.unwrap_or_default());
+    app.planner.routed(request.task, asked, (&routed.decision, &advice), app.config.role.consumes());
     let counted = app.snapshots.begin_synchronous(task, &routed.lane);
     let asked = Asked {
         version: &routed.version,
@@ -222,8 +225,14 @@ pub(super) async fn run(
         job_id: None,
         sensor_id: request.sensor_id.as_deref(),
         decision: Some(&routed.decision),
+        binding: routed.binding,
     };
-    let given = answering::answer(app, asked).await?;
+    let given = answering::answer(app, asked).await;
     drop(counted);
+    if let (Some(predicted), true) = (routed.decision.on_time, app.config.role.consumes()) {
+        app.metrics.on_time(task, predicted, given.is_ok());
+        app.planner.ended(task, predicted, given.is_ok());
+    }
+    let given = given?;
     Ok(Done { routed, given, started })
 }

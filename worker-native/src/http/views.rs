@@ -5,6 +5,8 @@ use axum::extract::State;
 use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use shared::policy::Plan;
+use shared::snapshot::TaskLoad;
 
 use crate::app::App;
 use crate::clock::now_ms;
@@ -33,7 +35,7 @@ pub(super) async fn root(State(app): State<App>) -> Response {
             "call off": "DELETE /v1/jobs/{id}", "watch": "GET /v1/jobs/{id}/events", "dead letters": "GET /v1/dead",
             "results": "GET /results?limit=10", "feedback": "POST /feedback", "models": "GET /models",
             "pools": "GET /pool/stats", "info": "GET /info", "metrics": "GET /metrics", "health": "GET /health",
-            "catalog": "GET /v1/catalog", "snapshot": "GET /v1/snapshot", "open inference protocol": "GET /v2",
+            "catalog": "GET /v1/catalog", "snapshot": "GET /v1/snapshot", "policy": "GET /v1/policy", "open inference protocol": "GET /v2",
         },
     }))
     .into_response()
@@ -54,10 +56,23 @@ pub(super) async fn snapshot(State(app): State<App>) -> Response {
                     })
                 })
                 .collect();
-            serde_json::json!({"task": load.task, "depth": load.depth(), "tiers": tiers})
+            let plan = load.plan.as_ref().map(|plan| plan_view(plan, load));
+            serde_json::json!({"task": load.task, "depth": load.depth(), "tiers": tiers, "plan": plan})
         })
         .collect();
     Json(serde_json::json!({"snapshot": snapshot.to_text(), "at": snapshot.at, "tasks": tasks})).into_response()
+}
+
+/// The numbers of a plan that say what it does, and why.
+fn plan_view(plan: &Plan, load: &TaskLoad) -> serde_json::Value {
+    let tier = |at: usize| load.tiers.get(at).map(|tier| tier.tier.as_str());
+    serde_json::json!({
+        "policy": plan.policy.map(|policy| policy.kind.name()), "mode": plan.mode.name(),
+        "lower": tier(plan.lower), "upper": tier(plan.upper), "share": plan.x0, "share_unseen": plan.x_inf,
+        "workers": plan.workers, "isolates": plan.isolates, "busy": plan.busy, "rate": plan.rate, "idc": plan.idc,
+        "work_us": plan.work_us, "target_us": plan.target_us, "exploration": plan.epsilon,
+        "explored": tier(plan.explore), "refused": plan.reject, "kappa": plan.kappa,
+    })
 }
 
 pub(super) async fn catalog(State(app): State<App>, map: HeaderMap) -> Response {

@@ -9,7 +9,7 @@ use shared::reading::Input;
 pub use shared::reading::Priority;
 
 use crate::engine::Answer;
-use crate::routing::DecisionRecord;
+use crate::routing::{Binding, DecisionRecord};
 
 /// A job as it is stored: the facts in JSON, the numbers beside them as little-endian floats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Entry {
     /// The caller named the version: its run is no evidence for a rollout.
     #[serde(default)]
     pub pinned: bool,
+    /// What of the decision a worker may change; a job of an older process is left as it is.
+    #[serde(default, skip_serializing_if = "Binding::is_fixed")]
+    pub binding: Binding,
     /// Why this model.
     pub decision: DecisionRecord,
     /// When the job was accepted, in Unix milliseconds.
@@ -151,6 +154,15 @@ pub struct Ticket {
     pub(super) callback: Option<String>,
 }
 
+#[cfg(test)]
+impl Ticket {
+    /// A ticket that no backend gave.
+    pub(crate) fn for_test(job_id: &str, lane: &str) -> Self {
+        let (job_id, lane) = (job_id.to_owned(), lane.to_owned());
+        Self { job_id, lane, flow: String::new(), place: String::new(), bytes: 0, callback: None }
+    }
+}
+
 /// A job that this consumer holds until it settles it or its lease ends.
 #[derive(Debug)]
 pub struct Claimed {
@@ -231,6 +243,9 @@ pub struct ResultRecord {
     pub fallback: bool,
     /// The model's tier.
     pub tier: Option<String>,
+    /// The tier chosen before a worker looked at the job again; none where no worker did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hinted_tier: Option<String>,
     /// Why this tier.
     pub reason: String,
     /// Which side decided.
@@ -286,6 +301,7 @@ mod tests {
             model_version: 1,
             fallback: false,
             pinned: false,
+            binding: Binding { movable: true, min_accuracy: Some(0.9) },
             decision: DecisionRecord::default(),
             accepted_at: 1,
             deadline_at: None,

@@ -1,21 +1,29 @@
 //! Brings what other processes know into this one's picture, and tells them what this one knows.
 //!
 //! Shared facts live beside the queue, for each task: the backlog (`depth`), pinned accuracies
-//! (`accuracy`, by model) and service times (`service`, by tier).
+//! (`accuracy`, by model), service times (`service`, by tier) and profiles (`profile`, by tier), and
+//! what `planner` and `policies` agree on (`routing`).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use futures_util::future::try_join_all;
 use shared::catalog::CatalogTask;
+use shared::policy::Profile;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::queue::QueueError;
 use crate::rollout;
+use crate::routing::{planner, policies};
 
 /// Name of the shared facts that pin accuracies, by model.
 pub const ACCURACY: &str = "accuracy";
 const SERVICE: &str = "service";
+/// Name of the shared facts that tell how long runs take by the size of their batch, by tier.
+const PROFILE: &str = "profile";
+/// A profile is told again where one of its numbers moved by more than this share.
+const MOVED: f32 = 0.05;
 
 /// Refreshes the picture until shutdown; says once when Redis goes away and once when it is back.
 pub async fn run(app: App, shutdown: CancellationToken) {
@@ -45,10 +53,9 @@ pub async fn run(app: App, shutdown: CancellationToken) {
 pub async fn refresh(app: &App) -> Result<(), QueueError> {
     let index = app.engine.index();
     app.snapshots.sync(&index.catalog);
-    for task in &index.catalog.tasks {
-        refresh_task(app, task).await?;
-    }
-    Ok(())
+    app.policies.refresh(app.queue.as_ref()).await?;
+    // Side by side: a round over all tasks must be short against its period.
+    try_join_all(index.catalog.tasks.iter().map(|task| refresh_task(app, task))).await.map(drop)
 }
 
 /// Reads one task's shared facts.
@@ -63,10 +70,19 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
     share_rollouts(app, name).await?;
     let pinned: BTreeMap<String, String> = app.queue.facts(name, ACCURACY).await?.into_iter().collect();
     let service: BTreeMap<String, String> = app.queue.facts(name, SERVICE).await?.into_iter().collect();
+    let profiles: BTreeMap<String, String> = app.queue.facts(name, PROFILE).await?.into_iter().collect();
     for tier in &task.schema.tiers {
         let Some(model) = task.model_of_tier(tier) else { continue };
         let own = app.engine.version(name, &model.name, model.default_version);
         let measured = own.as_ref().and_then(|version| version.service_us());
+        let told = profiles.get(tier).and_then(|text| profile_from(text));
+        // Who runs the model knows best; who does not believes those who do.
+        let ran = own.as_ref().filter(|_| app.config.role.consumes()).and_then(|version| version.profile());
+        let warm = || own.as_ref().and_then(|version| version.profile());
+        app.snapshots.set_profile(name, tier, ran.or(told).or_else(warm));
+        if let Some(ran) = ran.filter(|ran| told.is_none_or(|told| has_moved(*ran, told))) {
+            app.queue.set_fact(name, PROFILE, tier, Some(&profile_text(ran))).await?;
+        }
         let service_us = service.get(tier).and_then(|text| text.parse().ok()).or(measured);
         let trained = own.and_then(|version| version.card().training_accuracy);
         let accuracy = pinned.get(&model.name).and_then(|text| text.parse().ok()).or(trained);
@@ -79,7 +95,30 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
             }
         }
     }
-    Ok(())
+    let routing = app.queue.facts(name, policies::FACTS).await?;
+    app.policies.heard(name, policies::field(&routing));
+    planner::step(app, task, &counts, &routing).await
+}
+
+/// A profile as it is shared: microseconds, and the largest batch.
+fn profile_text(profile: Profile) -> String {
+    let Profile { alpha_us, beta_us, sd_us, cap } = profile;
+    format!("{alpha_us:.1}:{beta_us:.2}:{sd_us:.1}:{cap}")
+}
+
+/// What [`profile_text`] made; none for anything else.
+fn profile_from(text: &str) -> Option<Profile> {
+    let mut parts = text.split(':');
+    let time = |part: Option<&str>| part?.parse::<f32>().ok().filter(|time| time.is_finite() && *time >= 0.0);
+    let (alpha_us, beta_us, sd_us) = (time(parts.next())?, time(parts.next())?, time(parts.next())?);
+    Some(Profile { alpha_us, beta_us, sd_us, cap: parts.next()?.parse().ok()? })
+}
+
+/// Told only where it changed: this runs four times a second.
+fn has_moved(now: Profile, told: Profile) -> bool {
+    let moved = |now: f32, told: f32| (now - told).abs() > MOVED * told.abs() + 0.5;
+    let full = |profile: &Profile| profile.batch_us(profile.cap());
+    now.cap != told.cap || moved(now.batch_us(1), told.batch_us(1)) || moved(full(&now), full(&told))
 }
 
 /// Brings the state of the task's rollouts to other processes, and theirs here: a roll-back is one for all.
@@ -100,4 +139,20 @@ async fn share_rollouts(app: &App, task: &str) -> Result<(), QueueError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_told_when_it_moved() {
+        let profile = Profile { alpha_us: 40.0, beta_us: 12.5, sd_us: 3.0, cap: 32 };
+        assert_eq!(profile_from(&profile_text(profile)), Some(profile));
+        assert!(!has_moved(Profile { beta_us: 12.6, ..profile }, profile));
+        assert!(has_moved(Profile { beta_us: 14.0, ..profile }, profile));
+        for wrong in ["", "1:2:3", "NaN:1:1:8", "-1:1:1:8", "1:1:1:-8"] {
+            assert_eq!(profile_from(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
 use shared::catalog::Catalog;
+use shared::policy::{Mode, Plan, Profile};
 use shared::snapshot::{Snapshot, TaskLoad, TierLoad};
 
 use crate::queue::Depths;
@@ -20,6 +22,40 @@ pub struct Snapshots {
     boot: u64,
     seq: AtomicU64,
     tasks: ArcSwap<BTreeMap<String, Arc<[Tier]>>>,
+    plans: ArcSwap<BTreeMap<String, Planned>>,
+}
+
+/// A plan, and the backlog of each tier when it was made or heard of.
+#[derive(Debug, Clone)]
+struct Planned {
+    plan: Plan,
+    at: Instant,
+    depths: Vec<u32>,
+}
+
+/// Periods after which a plan that nobody renewed is shown as stale, and as of no use. Twice what keepers allow: here a
+/// period begins when the round over all tasks does.
+const STALE_PERIODS: f32 = 4.0;
+const BLIND_PERIODS: f32 = 40.0;
+
+impl Planned {
+    /// The plan as it is to be shown now: with the backlog of now, and the mode that its age allows.
+    fn shown(&self, tiers: &[TierLoad]) -> Plan {
+        let mut plan = self.plan;
+        for (tier, before) in tiers.iter().zip(&self.depths) {
+            let grown = f64::from(tier.depth) - f64::from(*before);
+            #[expect(clippy::cast_possible_truncation, reason = "24 bits are what a decision rests on")]
+            let grown = grown as f32;
+            plan.work_us = (plan.work_us + grown * tier.profile().server_us()).max(0.0);
+        }
+        let periods = self.at.elapsed().as_secs_f32() * 1e6 / plan.period_us.max(1.0);
+        if periods > BLIND_PERIODS {
+            plan.mode = Mode::Blind;
+        } else if periods > STALE_PERIODS && plan.mode < Mode::Stale {
+            plan.mode = Mode::Stale;
+        }
+        plan
+    }
 }
 
 #[derive(Debug)]
@@ -35,6 +71,7 @@ struct Known {
     queued: u32,
     service_us: Option<u32>,
     accuracy: Option<f32>,
+    profile: Option<Profile>,
 }
 
 impl Tier {
@@ -62,7 +99,7 @@ impl Snapshots {
     /// `boot` names this run of the process; another run must have another number.
     #[must_use]
     pub fn new(catalog: &Catalog, boot: u64) -> Self {
-        let snapshots = Self { boot, seq: AtomicU64::new(0), tasks: ArcSwap::default() };
+        let snapshots = Self { boot, seq: AtomicU64::new(0), tasks: ArcSwap::default(), plans: ArcSwap::default() };
         snapshots.sync(catalog);
         snapshots
     }
@@ -114,6 +151,33 @@ impl Snapshots {
         }
     }
 
+    /// Takes in how long runs of a tier's model take.
+    pub fn set_profile(&self, task: &str, tier: &str, profile: Option<Profile>) {
+        if let Some(tier) = self.tiers(task).iter().find(|candidate| candidate.name == tier) {
+            tier.known().profile = profile;
+        }
+    }
+
+    /// Takes in a task's plan, made at `at`.
+    pub fn set_plan(&self, task: &str, plan: Plan, at: Instant) {
+        let depths = self.tiers_now(task).into_iter().map(|tier| tier.depth).collect();
+        let planned = Planned { plan, at, depths };
+        self.plans.rcu(|plans| {
+            let mut plans = BTreeMap::clone(plans);
+            // The same plan again, as a follower hears it: the backlog of its own time stands.
+            if plans.get(task).is_none_or(|known| known.at != planned.at || known.plan != planned.plan) {
+                plans.insert(task.to_owned(), planned.clone());
+            }
+            plans
+        });
+    }
+
+    /// How old a task's plan is; none where there is none.
+    #[must_use]
+    pub fn plan_age(&self, task: &str) -> Option<Duration> {
+        self.plans.load().get(task).map(|planned| planned.at.elapsed())
+    }
+
     /// Counts one synchronous reading until the guard is dropped.
     #[must_use]
     pub fn begin_synchronous(&self, task: &str, tier: &str) -> SynchronousGuard {
@@ -125,9 +189,15 @@ impl Snapshots {
         SynchronousGuard(count)
     }
 
-    /// Load and accuracy of one task, now.
+    /// Load and accuracy of one task, now, and its plan.
     #[must_use]
     pub fn load(&self, task: &str) -> TaskLoad {
+        let tiers = self.tiers_now(task);
+        let plan = self.plans.load().get(task).map(|planned| planned.shown(&tiers));
+        TaskLoad { task: task.to_owned(), tiers, plan }
+    }
+
+    fn tiers_now(&self, task: &str) -> Vec<TierLoad> {
         let tiers = self.tiers(task);
         let tiers = tiers.iter().map(|tier| {
             let known = *tier.known();
@@ -136,10 +206,11 @@ impl Snapshots {
                 depth: known.queued.saturating_add(tier.synchronous.load(Ordering::Relaxed)),
                 service_us: known.service_us,
                 accuracy: known.accuracy,
+                measured: known.profile,
                 ..TierLoad::default()
             }
         });
-        TaskLoad { task: task.to_owned(), tiers: tiers.collect(), plan: None }
+        tiers.collect()
     }
 
     /// A snapshot of one task, or of all; each has a higher number than the one before.
@@ -178,6 +249,25 @@ mod tests {
         assert_eq!(snapshots.load("task").depth(), 3);
         snapshots.set_depths("task", &Depths::new());
         assert_eq!(snapshots.load("task").depth(), 0);
+    }
+
+    #[test]
+    fn a_plan_is_shown_with_the_backlog_of_now_and_the_mode_of_its_age() {
+        let snapshots = snapshots();
+        let profile = Profile { alpha_us: 0.0, beta_us: 1_000.0, sd_us: 0.0, cap: 1 };
+        snapshots.set_profile("task", "accurate", Some(profile));
+        snapshots.set_depths("task", &Depths::from([("accurate".to_owned(), 2)]));
+        let plan = Plan { mode: Mode::Normal, work_us: 2_000.0, ..Plan::default() };
+        snapshots.set_plan("task", plan, Instant::now());
+        snapshots.set_depths("task", &Depths::from([("accurate".to_owned(), 7)]));
+        let shown = snapshots.load("task").plan.unwrap();
+        assert_eq!((shown.work_us, shown.mode), (7_000.0, Mode::Normal));
+        let back = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        snapshots.set_plan("task", plan, back(5));
+        assert_eq!(snapshots.load("task").plan.unwrap().mode, Mode::Stale);
+        snapshots.set_plan("task", plan, back(60));
+        assert_eq!(snapshots.load("task").plan.unwrap().mode, Mode::Blind);
+        assert!(snapshots.plan_age("task").unwrap() >= Duration::from_secs(60));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod families;
 mod model;
 mod queue;
+mod routing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use shared::policy::Reason;
 
 pub use model::ModelMetrics;
 pub use queue::{QueueState, TierState};
+pub use routing::PlanState;
 
 use super::process::{self, Usage};
 use crate::cache::CacheStats;
@@ -69,6 +71,8 @@ pub struct Observed {
     pub queue: Vec<QueueDepth>,
     /// The queue of each task.
     pub queues: Vec<QueueState>,
+    /// The plan of each task.
+    pub plans: Vec<PlanState>,
     /// Every loaded model version.
     pub loaded: Vec<LoadedVersion>,
     /// What the cache did and holds.
@@ -225,6 +229,16 @@ impl Metrics {
         self.0.families.queue.hand_in(task, result);
     }
 
+    /// A worker bound a job that was to run on one tier to the same or to another; both are of the catalog.
+    pub fn bound(&self, task: &str, hinted: &str, tier: &str) {
+        self.0.families.routing.bound(task, hinted, tier);
+    }
+
+    /// A job of a task of the catalog whose chance to be in time was predicted has ended.
+    pub fn on_time(&self, task: &str, predicted: f32, in_time: bool) {
+        self.0.families.routing.on_time(task, predicted, in_time);
+    }
+
     /// A job got its result, one of [`crate::queue::Outcome`].
     pub fn settled(&self, task: &str, outcome: &'static str) {
         self.0.families.queue.settled(task, outcome);
@@ -263,6 +277,7 @@ impl Metrics {
             families.queue_depth.get_or_create(&labels).set(depth.jobs);
         }
         families.queue.set(&observed.queues);
+        families.routing.set(&observed.plans);
         families.loaded.clear();
         for version in &observed.loaded {
             let (task, model) = (version.task.clone(), version.model.clone());

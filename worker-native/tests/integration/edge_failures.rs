@@ -73,7 +73,7 @@ async fn a_stale_snapshot_is_still_used_and_refreshed_behind_the_answer() {
         (answer["decision"]["by"] == "edge" && age >= 1).then_some(answer)
     })
     .await;
-    assert_eq!(stale["decision"]["reason"], "queue_short");
+    assert_eq!(stale["decision"]["reason"], "split_dear");
     until("the refresh", || async {
         native.log_lines().iter().any(|line| line["path"] == "/v1/snapshot").then_some(())
     })

@@ -99,14 +99,15 @@ async fn a_cold_edge_leaves_the_decision_to_the_origin_and_a_warm_one_decides() 
         (answer["decision"]["by"] == "edge").then_some(answer)
     })
     .await;
-    assert_eq!(warm["decision"]["reason"], "queue_short");
+    assert_eq!((&warm["decision"]["reason"], &warm["decision"]["mode"]), (&json!("split_dear"), &json!("normal")));
+    assert!(warm["decision"]["propensity"].is_number() && warm["decision"]["share"].is_number(), "{warm}");
     assert!(warm["decision"]["snapshot_age_ms"].is_u64(), "{warm}");
 }
 
 #[tokio::test]
 async fn a_statement_about_the_accurate_model_moves_the_decisions_and_its_withdrawal_moves_them_back() {
     let redis = Redis::start().await;
-    let native = Native::start(&redis.url(), &[]).await;
+    let native = Native::start(&redis.url(), &[("ROUTING_POLICY", "adaptive")]).await;
     let edge = Edge::start(native.port, &[]);
     let leak = crate::engine::sample("hydraulic-leak", "logreg");
     let reading = json!({"task": "hydraulic-leak", "features": leak});
@@ -127,4 +128,34 @@ async fn a_statement_about_the_accurate_model_moves_the_decisions_and_its_withdr
     let (status, said) = read(post(&edge.url("/feedback"), &state(Value::Null)).await).await;
     assert_eq!((status, &said["pinned"]), (200, &json!(false)));
     assert_eq!(tier_of_next().await, (json!("accurate"), json!("queue_short")));
+}
+
+#[tokio::test]
+async fn a_statement_moves_the_plan_as_well() {
+    let redis = Redis::start().await;
+    let native = Native::start(&redis.url(), &[]).await;
+    let edge = Edge::start(native.port, &[]);
+    let leak = crate::engine::sample("hydraulic-accumulator", "ridge");
+    let reading = json!({"task": "hydraulic-accumulator", "features": leak});
+    let state = |accuracy: Value| json!({"task": "hydraulic-accumulator", "model": "accurate", "accuracy": accuracy});
+    let tier_is = |tier: &'static str| {
+        let (edge, reading) = (&edge, &reading);
+        async move {
+            until("that tier", || async {
+                let (_, answer) = read(post(&edge.url("/predict"), reading).await).await;
+                (answer["tier"] == tier && answer["decision"]["by"] == "edge").then_some(())
+            })
+            .await;
+        }
+    };
+    tier_is("accurate").await;
+    let (status, _) = read(post(&edge.url("/feedback"), &state(json!(0.4))).await).await;
+    assert_eq!(status, 200);
+    tier_is("fast").await;
+    let (_, snapshot) = get(&native.url("/v1/snapshot")).await;
+    let tasks = snapshot["tasks"].as_array().unwrap();
+    let leak = tasks.iter().find(|task| task["task"] == "hydraulic-accumulator").unwrap();
+    assert_eq!((&leak["plan"]["upper"], &leak["plan"]["policy"]), (&json!("fast"), &json!("slack-split")));
+    read(post(&edge.url("/feedback"), &state(Value::Null)).await).await;
+    tier_is("accurate").await;
 }

@@ -28,6 +28,8 @@ mod journey;
 mod metrics;
 mod models_cli;
 mod oip;
+mod plan;
+mod policy;
 mod pools;
 mod queue;
 mod recovery;

@@ -12,8 +12,10 @@ use crate::support::until;
 async fn a_queue_over_the_threshold_shifts_answers_to_fast_and_back() {
     let redis = Redis::start().await;
     // No consumer at first: the backlog grows job by job, whatever this machine can do.
-    let api = Native::start(&redis.url(), &[("ROLE", "api")]).await;
-    let edge = Edge::start(api.port, &[("QUEUE_THRESHOLD", "5")]);
+    // The origin's policy holds at the edge, too.
+    let policy = ("ROUTING_POLICY", "adaptive-threshold");
+    let api = Native::start(&redis.url(), &[("ROLE", "api"), policy]).await;
+    let edge = Edge::start(api.port, &[("QUEUE_THRESHOLD", "99")]);
     let reading = json!({"task": "hydraulic-leak", "features": crate::engine::sample("hydraulic-leak", "logreg")});
 
     let mut receipts = Vec::new();
@@ -25,7 +27,7 @@ async fn a_queue_over_the_threshold_shifts_answers_to_fast_and_back() {
     let tiers: Vec<&str> = receipts.iter().map(|receipt| receipt["tier"].as_str().unwrap()).collect();
     assert_eq!(tiers, ["accurate", "accurate", "accurate", "accurate", "accurate", "fast", "fast", "fast", "fast"]);
 
-    let _worker = Native::start(&redis.url(), &[("ROLE", "worker")]).await;
+    let _worker = Native::start(&redis.url(), &[("ROLE", "worker"), policy]).await;
     for (receipt, tier) in receipts.iter().zip(&tiers) {
         let result = result_of(&edge.url(""), receipt).await;
         assert_eq!((&result["outcome"], result["tier"].as_str()), (&json!("done"), Some(*tier)));
@@ -46,7 +48,7 @@ async fn a_queue_over_the_threshold_shifts_answers_to_fast_and_back() {
 #[tokio::test]
 async fn advice_from_before_a_burst_is_overruled() {
     let redis = Redis::start().await;
-    let api = Native::start(&redis.url(), &[("ROLE", "api")]).await;
+    let api = Native::start(&redis.url(), &[("ROLE", "api"), ("ROUTING_POLICY", "queue-threshold")]).await;
     let reading = json!({"task": "hydraulic-leak", "features": crate::engine::sample("hydraulic-leak", "logreg")});
     let mut tiers = Vec::new();
     for _ in 0..7 {
@@ -63,7 +65,7 @@ async fn advice_from_before_a_burst_is_overruled() {
 async fn the_edge_is_advice_only_and_a_lie_breaks_nothing() {
     let redis = Redis::start().await;
     let native = Native::start(&redis.url(), &[]).await;
-    let reading = json!({"task": "hydraulic-leak", "features": crate::engine::sample("hydraulic-leak", "logreg")});
+    let reading = json!({"task": "hydraulic-accumulator", "features": crate::engine::sample("hydraulic-accumulator", "ridge")});
     let ask = |route: &'static str, reason: &'static str| {
         let request = reqwest::Client::new().post(native.url("/predict")).json(&reading);
         let request = request.header("x-route", route).header("x-route-reason", reason).header("x-route-depth", "many");

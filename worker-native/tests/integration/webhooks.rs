@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use shared::reading::Input;
 use worker_native::config::{Config, Source};
 use worker_native::queue::{Enqueued, Entry, JobBook, JobQueue, NewJob, Priority, RedisQueue};
-use worker_native::routing::DecisionRecord;
+use worker_native::routing::{Binding, DecisionRecord};
 
 use crate::support::native::Native;
 use crate::support::origin::{Origin, Seen};
@@ -56,6 +56,7 @@ async fn hand_in(queue: &RedisQueue, url: &str) -> String {
         model_version: 1,
         fallback: false,
         pinned: false,
+        binding: Binding::default(),
         decision: DecisionRecord::default(),
         accepted_at: 0,
         deadline_at: None,

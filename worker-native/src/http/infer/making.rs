@@ -134,7 +134,7 @@ impl Making {
             reason: reason.name().to_owned(),
             depth: u32::try_from(waiting).unwrap_or(u32::MAX),
             accuracy: chosen.version.card().training_accuracy,
-            snapshot_age_ms: None,
+            ..DecisionRecord::default()
         };
         Ok(Self {
             request_id: caller.request_id.clone(),

@@ -78,6 +78,7 @@ fn job(tenant: Option<&str>) -> NewJob {
         model_version: 1,
         fallback: false,
         pinned: false,
+        binding: crate::routing::Binding::default(),
         decision: DecisionRecord::default(),
         accepted_at: 1,
         deadline_at: None,

@@ -105,6 +105,7 @@ fn entry(lane: &str) -> Entry {
         model_version: 1,
         fallback: false,
         pinned: false,
+        binding: crate::routing::Binding::default(),
         decision: DecisionRecord::default(),
         accepted_at: 1,
         deadline_at: None,

@@ -15,6 +15,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry};
 
 use super::queue::QueueFamilies;
+use super::routing::RoutingFamilies;
 
 /// A gauge of whole numbers, and one of others.
 pub(super) type Count = Gauge<u64, AtomicU64>;
@@ -169,6 +170,7 @@ pub(super) struct Families {
     pub(super) shadow: Family<ShadowLabels, Counter>,
     pub(super) rollbacks: Family<TaskModelLabels, Counter>,
     pub(super) queue: QueueFamilies,
+    pub(super) routing: RoutingFamilies,
     pub(super) webhook_tries: Family<WebhookLabels, Counter>,
     pub(super) uptime: Number,
     pub(super) cpu: Number,
@@ -217,6 +219,7 @@ impl Families {
             shadow: to.add("router_shadow_runs", "Runs of shadow versions"),
             rollbacks: to.add("router_rollbacks", "Canaries taken back"),
             queue: QueueFamilies::declare(&mut to),
+            routing: RoutingFamilies::declare(&mut to),
             webhook_tries: to.add("router_webhook_tries", "Tries to send a result to where its caller asked"),
             uptime: to.add("process_uptime_seconds", "Time since the process started"),
             cpu: Number::default(),

@@ -8,7 +8,7 @@ use super::families::{Count, Declaring, Number, TierLabels};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct TaskLabels {
-    task: String,
+    pub(super) task: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

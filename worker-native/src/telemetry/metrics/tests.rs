@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use shared::policy::Mode;
+
 use super::*;
 
 /// Metrics with at least one series of each name.
@@ -23,6 +25,9 @@ fn all() -> (Metrics, Observed) {
     metrics.retried("pump");
     metrics.lost("pump", 0);
     metrics.lost("pump", 3);
+    metrics.bound("pump", "accurate", "fast");
+    metrics.on_time("pump", 1.0, true);
+    metrics.on_time("pump", 0.95, false);
     metrics.webhook("pump", WebhookOutcome::GivenUp);
     metrics.tokens(100);
     let text = str::to_owned;
@@ -35,6 +40,7 @@ fn all() -> (Metrics, Observed) {
             seconds: Some(1.5),
             dead: 4,
         }],
+        plans: vec![PlanState { task: text("pump"), mode: Mode::Stale, share: 0.25, exploration: 0.02 }],
         loaded: vec![LoadedVersion { task: text("pump"), model: text("forest"), version: 2 }],
         cache: CacheStats { memory_hits: 3, redis_hits: 2, joined: 1, misses: 4, ..CacheStats::default() },
     };
@@ -78,6 +84,13 @@ fn what_was_counted_is_told() {
         (r#"router_jobs_settled_total{task="pump",outcome="done"}"#, 1.0),
         (r#"router_jobs_retried_total{task="pump"}"#, 1.0),
         (r#"router_jobs_lost_total{task="pump"}"#, 3.0),
+        (r#"router_mode{task="pump",mode="stale"}"#, 1.0),
+        (r#"router_mode{task="pump",mode="normal"}"#, 0.0),
+        (r#"router_split{task="pump"}"#, 0.25),
+        (r#"router_exploration{task="pump"}"#, 0.02),
+        (r#"router_bound_jobs_total{task="pump",hinted="accurate",tier="fast"}"#, 1.0),
+        (r#"router_on_time_predicted_total{task="pump",predicted="0.9"}"#, 2.0),
+        (r#"router_on_time_met_total{task="pump",predicted="0.9"}"#, 1.0),
         (r#"router_webhook_tries_total{task="pump",outcome="given_up"}"#, 1.0),
         (r#"nv_inference_request_success{model="pump.forest",version="2"}"#, 1.0),
         (r#"nv_inference_request_failure{model="pump.forest",version="2"}"#, 1.0),

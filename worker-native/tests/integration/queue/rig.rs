@@ -17,7 +17,7 @@ use worker_native::queue::{
     Claimed, Counts, Depths, Enqueued, Entry, JobState, NewJob, Once, Outcome, Priority, Queue, QueueError,
     ResultsFilter, Settled, Settlement, Stored, Ticket,
 };
-use worker_native::routing::DecisionRecord;
+use worker_native::routing::{Binding, DecisionRecord};
 
 use crate::support::redis::Redis;
 use crate::support::redis_cluster::RedisCluster;
@@ -233,6 +233,7 @@ pub(crate) fn entry() -> Entry {
         model_version: 1,
         fallback: false,
         pinned: false,
+        binding: Binding::default(),
         decision: DecisionRecord::default(),
         accepted_at: 1,
         deadline_at: None,

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use shared::catalog::{Catalog, CatalogTask};
-use shared::reading::{Input, Request};
+use shared::reading::{Input, Priority, Request};
 
 use super::super::engine::{Stats, Version};
 use crate::answering::{self, Asked};
@@ -77,13 +77,14 @@ impl Routed {
         };
         let id = uuid::Uuid::now_v7().simple().to_string();
         let (app, advice) = (&self.app, Advice::from_headers(&HeaderMap::new()));
-        let policy = &app.config.routing.policy;
+        let policy = &app.policies.of(&self.task).policy;
         let routed =
             choose(&app.engine.index(), &app.snapshots, policy, (&request, &id), &advice).map_err(
                 |none| match none {
                     NoVersion::Unknown(text) | NoVersion::Unavailable(text) => PoolError::Unavailable(text),
                 },
             )?;
+        app.planner.routed(task, (None, Priority::Normal), (&routed.decision, &advice), app.config.role.consumes());
         let decision = &routed.decision;
         app.metrics.decision(&self.task, decision.tier.as_deref(), &decision.reason, false);
         let counted = app.snapshots.begin_synchronous(&self.task, &routed.lane);
@@ -97,6 +98,7 @@ impl Routed {
             job_id: None,
             sensor_id: None,
             decision: Some(&routed.decision),
+            binding: routed.binding,
         };
         let given = answering::answer(app, asked).await?;
         drop(counted);

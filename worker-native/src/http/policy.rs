@@ -1,0 +1,132 @@
+//! `GET|PUT /v1/policy`: which policy is in force for each task, and another one at run time.
+//!
+//! `{"policy": "queue-threshold", "queue_threshold": 8}` holds for every task, with `"task"` for one; `"policy": null`
+//! takes back what was put. It is kept with the queue, and the edges hear of it with their next answer.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use shared::problem::ErrorCode;
+use shared::reading::{Fault, pointer};
+
+use super::body;
+use super::error::ApiError;
+use crate::app::App;
+use crate::clock::now_ms;
+use crate::routing::feed;
+use crate::routing::policies::{EVERY_TASK, From, InForce, Knobs, Put};
+
+/// The policy of one task.
+#[derive(Debug, Serialize)]
+struct View<'a> {
+    task: &'a str,
+    policy: &'static str,
+    queue_threshold: u32,
+    accuracy_floor: f32,
+    slack_split: Knobs,
+    from: From,
+    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<u64>,
+}
+
+impl<'a> View<'a> {
+    const fn of(task: &'a str, in_force: InForce) -> Self {
+        let InForce { policy, knobs, version, at, from } = in_force;
+        Self {
+            task,
+            policy: policy.kind.name(),
+            queue_threshold: policy.queue_threshold,
+            accuracy_floor: policy.accuracy_floor,
+            slack_split: knobs,
+            from,
+            version,
+            at,
+        }
+    }
+}
+
+/// What may be sent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
+    #[serde(default)]
+    task: Option<String>,
+    // Twice optional: a missing policy is a fault, null takes back.
+    #[serde(default, deserialize_with = "present")]
+    policy: Option<Option<String>>,
+    #[serde(default)]
+    queue_threshold: Option<u32>,
+    #[serde(default)]
+    accuracy_floor: Option<f32>,
+    #[serde(default)]
+    slack_split: Option<Knobs>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(Some)
+}
+
+pub(super) async fn show(State(app): State<App>) -> Response {
+    view(&app)
+}
+
+fn view(app: &App) -> Response {
+    let catalog = app.engine.catalog();
+    let names = catalog.tasks.iter().map(|task| task.schema.name.as_str());
+    let tasks: Vec<_> = names.map(|name| View::of(name, app.policies.of(name))).collect();
+    Json(serde_json::json!({"tasks": tasks})).into_response()
+}
+
+pub(super) async fn put(State(app): State<App>, map: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let bytes = body::read(&app.config.http, &map, body).await?;
+    shared::reading::check_json(&bytes)?;
+    let wish: Wish = serde_json::from_slice(&bytes).map_err(|error| wrong(vec![], &error.to_string()))?;
+    let place = match wish.task.as_deref() {
+        None => EVERY_TASK,
+        Some(task) if app.engine.catalog().task(task).is_some() => task,
+        Some(task) => {
+            let known = app.engine.catalog().task_names();
+            let detail = format!("no task `{task}` takes readings; these do: {known}");
+            return Err(ApiError::new(ErrorCode::UnknownTask, detail));
+        }
+    };
+    let base = app.policies.base();
+    let wanted = match wish.policy {
+        None => return Err(wrong(vec![], "`policy` is missing: a policy's name, or null to take back what was put")),
+        Some(None) => None,
+        Some(Some(policy)) => Some(Put {
+            policy,
+            queue_threshold: wish.queue_threshold.unwrap_or(base.queue_threshold),
+            accuracy_floor: wish.accuracy_floor.unwrap_or(base.accuracy_floor),
+            slack_split: wish.slack_split.unwrap_or(base.slack_split),
+            ..base
+        }),
+    };
+    let faults = wanted.as_ref().map(Put::faults).unwrap_or_default();
+    if !faults.is_empty() {
+        let fault = |(path, accepted): (String, String)| {
+            let parts: Vec<&str> = path.split('/').collect();
+            Fault::new(pointer(&parts), "out_of_range", format!("`{path}` is not accepted; accepted: {accepted}"))
+        };
+        let text = format!("{} of the values cannot be", faults.len());
+        return Err(wrong(faults.into_iter().map(fault).collect(), &text));
+    }
+    app.policies.put(app.queue.as_ref(), place, wanted, now_ms()).await?;
+    tracing::warn!(place, body = %String::from_utf8_lossy(&bytes), "an operator put a policy");
+    // The answer's own snapshot tells the new one; other processes hear of it with their next look.
+    feed::refresh(&app).await?;
+    Ok(view(&app))
+}
+
+fn wrong(faults: Vec<Fault>, fault: &str) -> ApiError {
+    let detail = format!(
+        "the body must be {{\"policy\": NAME or null}}, with `task`, `queue_threshold`, `accuracy_floor` and \
+         `slack_split` where wanted: {fault}"
+    );
+    let faults = if faults.is_empty() { vec![Fault::new("#", "wrong_type", detail.clone())] } else { faults };
+    ApiError { faults, ..ApiError::new(ErrorCode::InvalidReading, detail) }
+}

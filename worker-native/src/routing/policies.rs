@@ -1,0 +1,302 @@
+//! Which policy is in force: as set at run time for a task or for all, else as configured.
+//!
+//! What was put lies with the queue's shared facts, so that it survives restarts and holds in every
+//! process; the edges hear of it in the snapshot. Owns the order of precedence and the bounds of what
+//! may be set; what the policies do is `shared::policy`'s.
+
+use std::collections::BTreeMap;
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+use shared::policy::{Policy, PolicyKind, Tuning};
+
+use crate::queue::{Facts, QueueError};
+
+/// The place of what holds for every task; no task can have this name.
+pub const EVERY_TASK: &str = "*";
+/// Name of the shared facts of routing, and the field of the policy that was put.
+pub(super) const FACTS: &str = "routing";
+const FIELD: &str = "policy";
+
+/// Where a policy comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum From {
+    /// Nobody set one.
+    Default,
+    /// `ROUTING_POLICY` and its like.
+    Setting,
+    /// `PUT /v1/policy`, for every task.
+    All,
+    /// `PUT /v1/policy`, for this task.
+    Task,
+}
+
+/// The constants of `slack-split` that may be set while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Knobs {
+    /// The share of the workers' time to plan with.
+    pub headroom: f32,
+    /// The share of what the deadline leaves that the backlog may fill.
+    pub fill: f32,
+    /// How much of the backlog's error one period corrects.
+    pub gain: f32,
+    /// Standard deviations of the arrivals' count to plan for.
+    pub z: f32,
+    /// The fastest rise of the dearer tier's share, a second.
+    pub rise: f32,
+    /// The share of exploration.
+    pub exploration: f32,
+    /// The deadline of jobs that name none, for the backlog that is aimed at, in milliseconds.
+    pub patience_ms: u32,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        let Tuning { headroom, fill, gain, z, rise, epsilon, .. } = Tuning::default();
+        Self { headroom, fill, gain, z, rise, exploration: epsilon, patience_ms: 1_000 }
+    }
+}
+
+impl Knobs {
+    /// The constants to plan with.
+    #[must_use]
+    pub fn tuning(&self) -> Tuning {
+        #[expect(clippy::cast_precision_loss, reason = "an hour of milliseconds at most")]
+        let patience_us = self.patience_ms as f32 * 1_000.0;
+        Tuning {
+            headroom: self.headroom,
+            fill: self.fill,
+            gain: self.gain,
+            z: self.z,
+            rise: self.rise,
+            epsilon: self.exploration,
+            patience_us,
+            ..Tuning::default()
+        }
+    }
+
+    /// What is out of its bounds: the knob's name, and what it accepts.
+    fn faults(&self) -> Vec<(&'static str, &'static str)> {
+        let checks = [
+            ("headroom", (0.1..=1.0).contains(&self.headroom), "from 0.1 to 1"),
+            ("fill", (0.05..=1.0).contains(&self.fill), "from 0.05 to 1"),
+            ("gain", (0.01..=1.0).contains(&self.gain), "from 0.01 to 1"),
+            ("z", (0.0..=5.0).contains(&self.z), "from 0 to 5"),
+            ("rise", (0.001..=100.0).contains(&self.rise), "from 0.001 to 100"),
+            ("exploration", (0.0..=0.2).contains(&self.exploration), "from 0 to 0.2"),
+            ("patience_ms", (1..=3_600_000).contains(&self.patience_ms), "from 1 to 3600000"),
+        ];
+        checks.into_iter().filter(|(_, good, _)| !good).map(|(name, _, accepted)| (name, accepted)).collect()
+    }
+}
+
+/// A policy as it is put and stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Put {
+    /// Goes up with each change of the same place: the time of it, in Unix milliseconds, or one more than the last.
+    #[serde(default)]
+    pub version: u64,
+    /// When it was put, in Unix milliseconds.
+    #[serde(default)]
+    pub at: u64,
+    /// The policy's name.
+    pub policy: String,
+    /// Backlog at which the policies that count it step one tier down.
+    pub queue_threshold: u32,
+    /// Accuracy below which `adaptive-threshold` leaves a tier.
+    pub accuracy_floor: f32,
+    /// What `slack-split` plans with.
+    #[serde(default)]
+    pub slack_split: Knobs,
+}
+
+impl Put {
+    /// What cannot be: the field's path, and what it accepts.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(String, String)> {
+        let mut faults = Vec::new();
+        if PolicyKind::from_name(&self.policy).is_none() {
+            let names = PolicyKind::ALL.map(PolicyKind::name).join(", ");
+            faults.push(("policy".to_owned(), format!("one of {names}, or null")));
+        }
+        if !(1..=1_000_000).contains(&self.queue_threshold) {
+            faults.push(("queue_threshold".to_owned(), "from 1 to 1000000".to_owned()));
+        }
+        if !(0.0..=1.0).contains(&self.accuracy_floor) {
+            faults.push(("accuracy_floor".to_owned(), "from 0 to 1".to_owned()));
+        }
+        let knobs = self.slack_split.faults().into_iter();
+        faults.extend(knobs.map(|(name, accepted)| (format!("slack_split/{name}"), accepted.to_owned())));
+        faults
+    }
+
+    fn in_force(&self, from: From) -> Option<InForce> {
+        let kind = PolicyKind::from_name(&self.policy)?;
+        let policy = Policy { kind, queue_threshold: self.queue_threshold, accuracy_floor: self.accuracy_floor };
+        Some(InForce { policy, knobs: self.slack_split, version: self.version, at: Some(self.at), from })
+    }
+}
+
+/// The policy that holds for a task.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct InForce {
+    /// The policy.
+    pub policy: Policy,
+    /// What `slack-split` plans with.
+    pub knobs: Knobs,
+    /// Which change this is; 0 for what is configured.
+    pub version: u64,
+    /// When it was put, in Unix milliseconds.
+    pub at: Option<u64>,
+    /// Where it comes from.
+    pub from: From,
+}
+
+/// The policies of all tasks; what was put last as this process knows it.
+#[derive(Debug)]
+pub struct Policies {
+    configured: InForce,
+    put: ArcSwap<BTreeMap<String, Put>>,
+}
+
+impl Policies {
+    /// What is configured, and nothing put yet; `set` says whether somebody configured it.
+    #[must_use]
+    pub fn new(policy: Policy, set: bool) -> Self {
+        let from = if set { From::Setting } else { From::Default };
+        let configured = InForce { policy, knobs: Knobs::default(), version: 0, at: None, from };
+        Self { configured, put: ArcSwap::default() }
+    }
+
+    /// The policy of a task.
+    #[must_use]
+    pub fn of(&self, task: &str) -> InForce {
+        let put = self.put.load();
+        let of = |place: &str, from| put.get(place).and_then(|put| put.in_force(from));
+        of(task, From::Task).or_else(|| of(EVERY_TASK, From::All)).unwrap_or(self.configured)
+    }
+
+    /// What a change of a place begins with where it does not say otherwise.
+    #[must_use]
+    pub fn base(&self) -> Put {
+        let Policy { kind, queue_threshold, accuracy_floor } = self.configured.policy;
+        let policy = kind.name().to_owned();
+        Put { version: 0, at: 0, policy, queue_threshold, accuracy_floor, slack_split: Knobs::default() }
+    }
+
+    /// Takes in what the shared facts of a place say.
+    pub(super) fn heard(&self, place: &str, stored: Option<&str>) {
+        let put = stored.and_then(|text| match serde_json::from_str::<Put>(text) {
+            Ok(put) if put.faults().is_empty() => Some(put),
+            _ => {
+                tracing::warn!(place, "a stored policy cannot be used; it counts as none");
+                None
+            }
+        });
+        let known = self.put.load();
+        if known.get(place) == put.as_ref() {
+            return;
+        }
+        if let Some(put) = &put {
+            tracing::info!(place, policy = put.policy, version = put.version, "another policy is in force");
+        } else {
+            tracing::info!(place, "the policy that was put is taken back");
+        }
+        self.put.rcu(|known| {
+            let mut known = BTreeMap::clone(known);
+            match &put {
+                Some(put) => known.insert(place.to_owned(), put.clone()),
+                None => known.remove(place),
+            };
+            known
+        });
+    }
+
+    /// Puts a policy for a place, or takes it back; it holds in this process at once, in others with their next look.
+    ///
+    /// # Errors
+    /// [`QueueError`]: then nothing is changed here.
+    pub async fn put(
+        &self,
+        facts: &(impl Facts + ?Sized),
+        place: &str,
+        put: Option<Put>,
+        now_ms: u64,
+    ) -> Result<(), QueueError> {
+        let stored = facts.facts(place, FACTS).await?;
+        let stored = stored.iter().find(|(field, _)| field == FIELD).map(|(_, text)| text.as_str());
+        let before = stored.and_then(|text| serde_json::from_str::<Put>(text).ok()).map_or(0, |put| put.version);
+        // A policy that was taken back must not give its number to the next: the clock keeps it going up.
+        let version = before.saturating_add(1).max(now_ms);
+        let put = put.map(|put| Put { version, at: now_ms, ..put });
+        let text = put.as_ref().and_then(|put| serde_json::to_string(put).ok());
+        facts.set_fact(place, FACTS, FIELD, text.as_deref()).await?;
+        self.heard(place, text.as_deref());
+        Ok(())
+    }
+
+    /// Reads what was put for every task.
+    ///
+    /// # Errors
+    /// [`QueueError`].
+    pub(super) async fn refresh(&self, facts: &(impl Facts + ?Sized)) -> Result<(), QueueError> {
+        let stored = facts.facts(EVERY_TASK, FACTS).await?;
+        self.heard(EVERY_TASK, field(&stored));
+        Ok(())
+    }
+}
+
+/// The policy among the facts of a place.
+pub(super) fn field(facts: &[(String, String)]) -> Option<&str> {
+    facts.iter().find(|(field, _)| field == FIELD).map(|(_, text)| text.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(policy: &str, version: u64) -> String {
+        let put = Put { policy: policy.to_owned(), version, ..Policies::new(Policy::default(), false).base() };
+        serde_json::to_string(&put).unwrap()
+    }
+
+    #[test]
+    fn a_task_of_its_own_comes_before_all_tasks_and_both_before_the_setting() {
+        let policies = Policies::new(Policy::default(), true);
+        assert_eq!((policies.of("pump").from, policies.of("pump").version), (From::Setting, 0));
+        policies.heard(EVERY_TASK, Some(&put("always-fast", 3)));
+        assert_eq!((policies.of("pump").from, policies.of("pump").policy.kind), (From::All, PolicyKind::AlwaysFast));
+        policies.heard("pump", Some(&put("queue-threshold", 4)));
+        assert_eq!((policies.of("pump").from, policies.of("pump").version), (From::Task, 4));
+        assert_eq!(policies.of("valve").from, From::All);
+        policies.heard("pump", None);
+        policies.heard(EVERY_TASK, None);
+        assert_eq!(policies.of("pump").from, From::Setting);
+    }
+
+    #[test]
+    fn what_is_stored_wrongly_counts_as_none() {
+        let policies = Policies::new(Policy::default(), false);
+        for wrong in [
+            "",
+            "{}",
+            &put("clever", 1),
+            &put("always-fast", 1).replace("\"queue_threshold\":5", "\"queue_threshold\":0"),
+        ] {
+            policies.heard("pump", Some(wrong));
+            assert_eq!(policies.of("pump").from, From::Default, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_bound_is_told() {
+        let knobs =
+            Knobs { headroom: 0.0, fill: 2.0, gain: f32::NAN, z: -1.0, rise: 0.0, exploration: 1.0, patience_ms: 0 };
+        assert_eq!(knobs.faults().len(), 7);
+        assert_eq!(Knobs::default().faults(), []);
+        assert_eq!(Knobs::default().tuning(), Tuning::default());
+    }
+}

@@ -1,0 +1,200 @@
+//! What is kept of a decision, and what the edge said of its own.
+//!
+//! A record travels with its job through queue, result and log. Owns names and reading only; who
+//! decides is `routing`'s and `consumer::bind`'s.
+
+use axum::http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use shared::headers;
+use shared::policy::{Decision, Mode, PolicyKind, Reason};
+use shared::snapshot::TaskLoad;
+
+/// Why a model was chosen, and on which numbers; kept with the job.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// Which side decided: `edge` or `native`.
+    pub by: String,
+    /// The tier; none for a model that serves no tier.
+    pub tier: Option<String>,
+    /// The name of a [`shared::policy::Reason`].
+    pub reason: String,
+    /// The backlog seen, in jobs.
+    pub depth: u32,
+    /// The chosen model's accuracy as seen.
+    pub accuracy: Option<f32>,
+    /// Age of the edge's snapshot; none when the native side decided on live numbers.
+    pub snapshot_age_ms: Option<u64>,
+    /// How much was known: the name of a [`shared::policy::Mode`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// With which probability a reading like this one gets this tier, 0..=1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propensity: Option<f32>,
+    /// The share of the dearer tier that was aimed at, 0..=1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<f32>,
+    /// The tier's chance to answer by the deadline, as predicted, 0..=1; none without a deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_time: Option<f32>,
+    /// The tier that was chosen before a worker looked at the job again; none where no worker did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hinted: Option<String>,
+}
+
+/// What a worker may change of a decision.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Binding {
+    /// May another tier answer? Not where the caller named a model, a version or a type, or chance chose the tier.
+    pub movable: bool,
+    /// The least accuracy the caller can live with, 0..=1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_accuracy: Option<f32>,
+}
+
+impl Binding {
+    /// Is there nothing that may be changed, and nothing to keep to?
+    #[must_use]
+    pub const fn is_fixed(&self) -> bool {
+        !self.movable && self.min_accuracy.is_none()
+    }
+}
+
+/// The edge's advice, as far as it can be used.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Advice {
+    tier: Option<String>,
+    reason: Option<String>,
+    depth: Option<u32>,
+    snapshot_age_ms: Option<u64>,
+    mode: Option<Mode>,
+    propensity: Option<f32>,
+    share: Option<f32>,
+    keeper: Option<u64>,
+}
+
+impl Advice {
+    /// Reads the edge's headers; what cannot be read counts as not sent.
+    #[must_use]
+    pub fn from_headers(map: &HeaderMap) -> Self {
+        let text = |name: &str| map.get(name).and_then(|value| value.to_str().ok());
+        let share = |name: &str| {
+            let parsed = text(name).and_then(|share| share.parse::<u16>().ok());
+            parsed.map(|share| f32::from(share) / f32::from(headers::SHARE_UNITS)).filter(|share| *share <= 1.0)
+        };
+        Self {
+            tier: text(headers::ROUTE).filter(|tier| *tier != headers::ROUTE_AUTO).map(str::to_owned),
+            reason: text(headers::ROUTE_REASON).filter(|reason| shared::ids::is_name(reason)).map(str::to_owned),
+            depth: text(headers::ROUTE_DEPTH).and_then(|depth| depth.parse().ok()),
+            snapshot_age_ms: text(headers::ROUTE_SNAPSHOT_AGE).and_then(|age| age.parse().ok()),
+            mode: text(headers::ROUTE_MODE).and_then(|mode| Mode::from_number(mode.parse().ok()?)),
+            propensity: share(headers::ROUTE_PROPENSITY),
+            share: share(headers::ROUTE_SHARE),
+            keeper: text(headers::ROUTE_KEEPER).and_then(|keeper| u64::from_str_radix(keeper, 16).ok()),
+        }
+    }
+
+    /// The tier that is advised.
+    pub(super) fn tier(&self) -> Option<&str> {
+        self.tier.as_deref()
+    }
+
+    /// Why the edge advises it.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// How old the edge's snapshot was.
+    pub(super) const fn snapshot_age_ms(&self) -> Option<u64> {
+        self.snapshot_age_ms
+    }
+
+    /// Which isolate of the edge it was.
+    #[must_use]
+    pub const fn keeper(&self) -> Option<u64> {
+        self.keeper
+    }
+
+    /// Did the edge see that the caller named a model? A wish in the query is for the native side only.
+    pub(super) fn pinned(&self) -> bool {
+        self.tier.is_some() && self.reason() == Some(Reason::CallerPinned.name())
+    }
+
+    /// The record of advice that is followed; `own` is what was found here.
+    pub(super) fn record(&self, load: &TaskLoad, tier: usize, reason: &str, own: &Decision) -> DecisionRecord {
+        DecisionRecord {
+            by: "edge".to_owned(),
+            tier: self.tier.clone(),
+            reason: reason.to_owned(),
+            depth: self.depth.unwrap_or_default(),
+            accuracy: load.tiers.get(tier).and_then(|load| load.accuracy),
+            snapshot_age_ms: self.snapshot_age_ms,
+            mode: self.mode.map(|mode| mode.name().to_owned()),
+            propensity: self.propensity.map(|edge| both(reason, edge, tier, own)),
+            share: self.share,
+            on_time: on_time(load, own, tier),
+            hinted: None,
+        }
+    }
+}
+
+/// With which probability both sides together give this tier: they draw the same number, the dearer tier needs both,
+/// and the cheaper one either.
+fn both(reason: &str, edge: f32, tier: usize, own: &Decision) -> f32 {
+    if own.tier != tier {
+        edge
+    } else if reason == Reason::SplitDear.name() {
+        edge.min(own.propensity)
+    } else if reason == Reason::SplitCheap.name() {
+        edge.max(own.propensity)
+    } else {
+        edge
+    }
+}
+
+/// The chance of a tier to answer in time; none where no plan predicts it.
+pub(super) fn on_time(load: &TaskLoad, own: &Decision, tier: usize) -> Option<f32> {
+    let planned = load.plan.as_ref()?.policy.is_none_or(|policy| policy.kind == PolicyKind::SlackSplit);
+    own.on_time.get(tier).copied().filter(|chance| planned && *chance > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_that_cannot_be_read_counts_as_not_sent() {
+        let mut map = HeaderMap::new();
+        map.insert(headers::ROUTE, "auto".parse().unwrap());
+        map.insert(headers::ROUTE_DEPTH, "-3".parse().unwrap());
+        map.insert(headers::ROUTE_REASON, "a reason; with spaces".parse().unwrap());
+        map.insert(headers::ROUTE_MODE, "9".parse().unwrap());
+        map.insert(headers::ROUTE_PROPENSITY, "10001".parse().unwrap());
+        map.insert(headers::ROUTE_SHARE, "NaN".parse().unwrap());
+        map.insert(headers::ROUTE_KEEPER, "me".parse().unwrap());
+        assert_eq!(Advice::from_headers(&map), Advice::default());
+        map.insert(headers::ROUTE, "fast".parse().unwrap());
+        map.insert(headers::ROUTE_REASON, "split_cheap".parse().unwrap());
+        map.insert(headers::ROUTE_MODE, "1".parse().unwrap());
+        map.insert(headers::ROUTE_PROPENSITY, "6600".parse().unwrap());
+        map.insert(headers::ROUTE_KEEPER, "1f".parse().unwrap());
+        let advice = Advice::from_headers(&map);
+        assert_eq!((advice.tier(), advice.reason()), (Some("fast"), Some("split_cheap")));
+        assert_eq!((advice.mode, advice.propensity, advice.keeper()), (Some(Mode::Stale), Some(0.66), Some(31)));
+    }
+
+    #[test]
+    fn a_tier_that_both_sides_must_want_is_as_likely_as_the_less_willing_side_makes_it() {
+        let own = |propensity| Decision { tier: 1, propensity, ..Decision::default() };
+        assert_eq!(both("split_dear", 0.8, 1, &own(0.3)), 0.3);
+        assert_eq!(both("split_cheap", 0.2, 0, &own(0.3)), 0.2, "here it would be the other tier");
+        assert_eq!(both("split_cheap", 0.2, 1, &own(0.7)), 0.7);
+    }
+
+    #[test]
+    fn a_record_from_before_there_were_plans_is_read() {
+        let text = r#"{"by":"edge","tier":"fast","reason":"queue_long","depth":3,"accuracy":null,"snapshot_age_ms":5}"#;
+        let record: DecisionRecord = serde_json::from_str(text).unwrap();
+        assert_eq!((record.mode.as_deref(), record.depth), (None, 3));
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+    }
+}
