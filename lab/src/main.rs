@@ -1,8 +1,8 @@
 //! `lab`: what the parts of Infer Router do, shown and measured with the functions that serve.
 //!
-//! Owns experiments only; no policy lives here. It draws the decision table of a policy over
-//! backlog and accuracy, compares policies in a simulator and on the real stack, and measures the engine beside
-//! what it is built on and what it replaces.
+//! Owns experiments only; our policy does not live here, its rivals do. It draws the decision table of a policy
+//! over backlog and accuracy, compares policies in a simulation and on the real stack, and measures the engine
+//! beside what it is built on and what it replaces.
 
 mod bench;
 mod live;
@@ -26,22 +26,24 @@ enum Command {
     ///
     /// Example: `lab table --policy adaptive-threshold --threshold 5 --fast-accuracy 0.81`
     Table(table::TableArgs),
+    /// Compare routing policies in a simulation: ours, its rivals, and a bound that knows the future.
+    ///
+    /// Example: `lab compare --quick --html report.html`
+    Compare(Box<sim::CompareArgs>),
+    /// Compare routing policies on the real stack; `script/bench live` sets everything up and calls this.
+    Live(live::LiveArgs),
     /// Measure; `script/bench` sets everything up and calls this.
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Compare routing policies in the simulator: workloads, rivals, a bound that nobody beats.
-    Compare(sim::CompareArgs),
-    /// Compare routing policies on the real stack; `script/bench live` sets everything up and calls this.
-    Live(live::LiveArgs),
 }
 
 fn main() -> anyhow::Result<()> {
     let text = match Cli::parse().command {
         Command::Table(args) if args.json => table::json(&args),
         Command::Table(args) => table::text(&args),
-        Command::Bench(bench) => return bench::run(bench),
         Command::Compare(args) => return sim::compare(&args),
         Command::Live(args) => return live::run(&args),
+        Command::Bench(bench) => return bench::run(bench),
     };
     Ok(print(&text)?)
 }

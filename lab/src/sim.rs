@@ -19,12 +19,12 @@ pub(crate) mod runner;
 mod score;
 mod stats;
 mod study;
+#[cfg(test)]
+mod tests;
 mod tune;
 mod watch;
 mod workers;
 pub(crate) mod workload;
 pub(crate) mod world;
-#[cfg(test)]
-mod tests;
 
 pub(crate) use compare::{CompareArgs, compare};

@@ -124,12 +124,12 @@ fn closed(cell: &Cell, policies: &[&'static str], at: usize, places: &[usize], f
     if gap < NOTHING_TO_CLOSE { f64::NAN } else { (effective(at) - base) / gap }
 }
 
-/// Each policy over the workloads of some families.
+/// Each policy over the workloads of some families; those without a choice (overload) are shown, not averaged.
 pub(crate) fn overall(cells: &[Cell], policies: &[&'static str], families: &[&str]) -> Vec<Overall> {
     let seeds = cells.first().map_or(0, |cell| cell.bounds.len());
     let of = |at: usize| {
         let family = |name: &str, places: &[usize]| {
-            let cells = cells.iter().filter(|cell| cell.workload.family == name);
+            let cells = cells.iter().filter(|cell| cell.workload.family == name && cell.workload.has_choice());
             mean(cells.map(|cell| closed(cell, policies, at, places, false)).filter(|closed| closed.is_finite()))
         };
         let there: Vec<&str> =

@@ -81,7 +81,8 @@ fn problem(world: &World, arrivals: &Arrivals, slot_us: u64) -> Problem {
 impl Problem {
     /// The least upper bound over all prices: the largest sum of values.
     fn least(&self) -> f64 {
-        let free: f64 = self.spans.iter().map(|span| self.kinds[span.kind as usize].iter().copied().fold(0.0, f64::max)).sum();
+        let free: f64 =
+            self.spans.iter().map(|span| self.kinds[span.kind as usize].iter().copied().fold(0.0, f64::max)).sum();
         let prices = self.breakpoints();
         let mut below = 0.0;
         let mut least = free;

@@ -10,13 +10,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::analysis::Row;
 use super::goals::goals;
 use super::policy::catalog::{ALL, entry};
+use super::profile;
 use super::report::charts::charts;
 use super::report::{files, html, png, tables};
 use super::study::{Asked, Study, runs, study, with_ends};
 use super::workload::catalog::{FAMILIES, Workload, all, of_trace};
 use super::workload::trace;
 use super::world::World;
-use super::profile;
 
 const EXAMPLES: &str = "Examples:
   lab compare --quick                                  all policies on all workloads, in seconds
@@ -162,7 +162,8 @@ fn described(world: &World) -> String {
 }
 
 fn text(found: &Study) -> String {
-    let mut parts = vec![format!("{}; {} seeds of about {} jobs", found.asked.system, found.asked.seeds, found.asked.jobs)];
+    let mut parts =
+        vec![format!("{}; {} seeds of about {} jobs", found.asked.system, found.asked.seeds, found.asked.jobs)];
     let mut rest: &[Row] = &found.rows;
     while let Some(first) = rest.first() {
         let here = rest.iter().take_while(|row| row.family == first.family && row.workload == first.workload).count();
@@ -174,7 +175,10 @@ fn text(found: &Study) -> String {
     }
     parts.push(format!("Share of the gap to the bound that is closed\n{}", tables::overall(&found.overall)));
     parts.push(tables::goals(&goals(found)));
-    parts.push(format!("{} jobs simulated, {:.2} s of one core for a million", found.simulated, found.seconds_a_million));
+    parts.push(format!(
+        "{} jobs simulated, {:.2} s of one core for a million",
+        found.simulated, found.seconds_a_million
+    ));
     parts.join("\n\n")
 }
 

@@ -180,11 +180,14 @@ impl<P: Policy + ?Sized> Engine<'_, P> {
 
     fn tick(&mut self) {
         self.give_labels();
-        let seen = self.watch.tick(self.now, &self.queue);
+        let living = self.workers.iter().filter(|worker| worker.alive);
+        let speeds: Vec<f64> = living.map(|worker| 1.0 / worker.pace.max(0.01)).collect();
+        let pace = if speeds.is_empty() { 1.0 } else { speeds.iter().sum::<f64>() / speeds.len() as f64 };
+        let seen = self.watch.tick(self.now, &self.queue, pace);
         self.policy.tick(&seen, self.world);
         let split = self.policy.split();
         self.score.split(self.now, split);
-        self.watch.remember(&seen, split, self.keep_watch, &self.score);
+        self.watch.remember(&seen, self.keep_watch);
         let over = self.next == self.arrivals.jobs.len()
             && self.queue.len(None) == 0
             && self.workers.iter().all(Worker::rests);
@@ -213,7 +216,7 @@ impl<P: Policy + ?Sized> Engine<'_, P> {
             *memory = Isolate { seq: seen.seq, ..Isolate::default() };
         }
         let age_us = newest.map_or(0, |seen| arrival.at_us.saturating_sub(seen.at_us));
-        let edge = EdgeJob { job, isolate, class, now_us: arrival.at_us, seed: self.seed };
+        let edge = EdgeJob { job, class, now_us: arrival.at_us, seed: self.seed };
         let picture = Picture { seen: newest, age_us, sent: &memory.sent };
         let choice = self.policy.edge(edge, picture, self.world);
         let spec = &self.world.classes[class];
@@ -258,20 +261,12 @@ impl<P: Policy + ?Sized> Engine<'_, P> {
     fn poll(&mut self, worker: usize) {
         loop {
             let state = &mut self.workers[worker];
-            let bench = |queue| Bench {
-                now_us: self.now,
-                worker,
-                pace: state.pace,
-                only: state.only,
-                alive: self.watch.alive,
-                queue,
-                world: self.world,
-            };
-            let from = self.policy.from(&bench(&self.queue));
-            let wanted = self.policy.claim(&bench(&self.queue), state.held.len());
+            let free = Free { now_us: self.now, worker, pace: state.pace, only: state.only, alive: self.watch.alive };
+            let wanted = self.policy.claim(&free.bench(&self.queue, self.world), state.held.len());
             let mut took = false;
             while state.held.len() < wanted
-                && let Some(job) = self.queue.pop(from)
+                && let Some(lane) = self.policy.pick(&free.bench(&self.queue, self.world), &state.held)
+                && let Some(job) = self.queue.pop_lane(lane)
             {
                 self.watch.running_more(usize::from(job.hint), 1);
                 state.held.push(job);
@@ -285,15 +280,7 @@ impl<P: Policy + ?Sized> Engine<'_, P> {
                 state.held.sort_unstable_by_key(|job| (job.finish_by_us, job.job));
             }
             self.out.clear();
-            let bench = Bench {
-                now_us: self.now,
-                worker,
-                pace: state.pace,
-                only: state.only,
-                alive: self.watch.alive,
-                queue: &self.queue,
-                world: self.world,
-            };
+            let bench = free.bench(&self.queue, self.world);
             self.policy.work(&state.held, &bench, &mut self.out);
             let dropped = !self.out.expired.is_empty();
             for place in &self.out.expired {
@@ -360,7 +347,7 @@ impl<P: Policy + ?Sized> Engine<'_, P> {
                     job_us: job.arrived_us,
                     tier,
                     correct: of_job(self.seed, job.job, salt::CORRECT) < right,
-                    propensity: f64::from(self.propensity[job.job as usize]),
+                    propensity: (tier == usize::from(job.hint)).then(|| f64::from(self.propensity[job.job as usize])),
                 };
                 self.labels.push_back((answered + labels.delay_us, label));
             }
@@ -372,6 +359,23 @@ impl<P: Policy + ?Sized> Engine<'_, P> {
         } else {
             self.poll(worker);
         }
+    }
+}
+
+/// What a free worker knows of itself.
+#[derive(Debug, Clone, Copy)]
+struct Free {
+    now_us: u64,
+    worker: usize,
+    pace: f64,
+    only: Option<usize>,
+    alive: usize,
+}
+
+impl Free {
+    const fn bench<'a>(self, queue: &'a Queue, world: &'a World) -> Bench<'a> {
+        let Self { now_us, worker, pace, only, alive } = self;
+        Bench { now_us, worker, pace, only, alive, queue, world }
     }
 }
 

@@ -67,9 +67,16 @@ fn closed(study: &Study, policy: &str, mean: f64, least: Option<f64>) -> Option<
         return None;
     }
     let worst = each.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
-    let text = format!("{:.1} % in the mean, least {} with {:.1} %", 100.0 * overall.gap_closed.mean, worst.0, 100.0 * worst.1);
+    let text = format!(
+        "{:.1} % in the mean, least {} with {:.1} %",
+        100.0 * overall.gap_closed.mean,
+        worst.0,
+        100.0 * worst.1
+    );
     let asked = match least {
-        Some(least) => format!("{policy}: {:.0} % of the gap over W1 to W7, none under {:.0} %", 100.0 * mean, 100.0 * least),
+        Some(least) => {
+            format!("{policy}: {:.0} % of the gap over W1 to W7, none under {:.0} %", 100.0 * mean, 100.0 * least)
+        }
         None => format!("{policy}: {:.0} % of the gap over W1 to W7", 100.0 * mean),
     };
     Some(goal(&asked, text, overall.gap_closed.mean >= mean && least.is_none_or(|least| worst.1 >= least)))
@@ -88,9 +95,10 @@ fn at_every_age(study: &Study) -> Option<Goal> {
     let mut points: Vec<(u64, u32)> = study.staleness.iter().map(|row| (row.age_ms, row.isolates)).collect();
     points.dedup();
     let mean = |(age, isolates): (u64, u32)| {
-        let there = study.staleness.iter().filter(|row| {
-            row.age_ms == age && row.isolates == isolates && row.row.policy == OURS
-        });
+        let there = study
+            .staleness
+            .iter()
+            .filter(|row| row.age_ms == age && row.isolates == isolates && row.row.policy == OURS);
         let closed: Vec<f64> = there.filter_map(|row| Some(row.row.gap_closed.as_ref()?.mean)).collect();
         closed.iter().sum::<f64>() / closed.len().max(1) as f64
     };
@@ -102,8 +110,11 @@ fn at_every_age(study: &Study) -> Option<Goal> {
 fn old_edge(study: &Study) -> Option<Goal> {
     let at = |age: u64, row: &Row| {
         let there = study.staleness.iter().find(|other| {
-            other.age_ms == age && other.isolates == 64 && other.row.policy == EDGE
-                && other.row.family == row.family && other.row.workload == row.workload
+            other.age_ms == age
+                && other.isolates == 64
+                && other.row.policy == EDGE
+                && other.row.family == row.family
+                && other.row.workload == row.workload
         });
         there.map(|other| other.row.effective.mean)
     };
@@ -146,7 +157,10 @@ fn in_bursts(study: &Study, rival: &str) -> Option<Goal> {
     let worst = pairs.iter().max_by(|a, b| (4.0 * a.0 - a.1).total_cmp(&(4.0 * b.0 - b.1)))?;
     let text = format!(
         "{:.3} % against {:.3} % on {} {}, the least difference",
-        100.0 * worst.0, 100.0 * worst.1, worst.2.family, worst.2.workload
+        100.0 * worst.0,
+        100.0 * worst.1,
+        worst.2.family,
+        worst.2.workload
     );
     let asked = format!("a quarter of {rival}'s violations in a burst's first 10 s");
     Some(goal(&asked, text, pairs.iter().all(|(ours, theirs, _)| 4.0 * ours <= theirs + 1e-9)))
@@ -155,7 +169,8 @@ fn in_bursts(study: &Study, rival: &str) -> Option<Goal> {
 fn drift(study: &Study) -> Option<Goal> {
     let ours = study.rows.iter().find(|row| row.family == "W10" && row.policy == OURS)?;
     let fast = find(&study.rows, ours, "always-fast")?;
-    let mut text = format!("{:.2} against {:.2} in the last third", 100.0 * ours.last_effective, 100.0 * fast.last_effective);
+    let mut text =
+        format!("{:.2} against {:.2} in the last third", 100.0 * ours.last_effective, 100.0 * fast.last_effective);
     let mut met = fast.last_effective - ours.last_effective <= 0.01;
     if let Some(fixed) = find(&study.rows, ours, "static-accuracy") {
         text.push_str(&format!("; with static accuracies {:.2}", 100.0 * fixed.last_effective));

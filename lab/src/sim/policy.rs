@@ -7,7 +7,6 @@ pub(crate) mod batching;
 pub(crate) mod catalog;
 pub(crate) mod fixed;
 pub(crate) mod gears;
-pub(crate) mod late;
 pub(crate) mod slack;
 pub(crate) mod threshold;
 
@@ -39,6 +38,8 @@ pub(crate) struct Seen {
     pub(crate) oldest_us: u64,
     /// Share of the live workers' time that was busy since the last snapshot.
     pub(crate) busy: f64,
+    /// How fast the live workers are, as they measure it: below 1 where one is slower than its profile.
+    pub(crate) pace: f64,
 }
 
 /// A job at the edge.
@@ -46,8 +47,6 @@ pub(crate) struct Seen {
 pub(crate) struct EdgeJob {
     /// Which job.
     pub(crate) job: u32,
-    /// The isolate it came to.
-    pub(crate) isolate: u32,
     /// Its class.
     pub(crate) class: usize,
     /// Now, in microseconds.
@@ -146,8 +145,8 @@ pub(crate) struct Label {
     pub(crate) tier: usize,
     /// Was it right?
     pub(crate) correct: bool,
-    /// The chance with which the edge chose its tier.
-    pub(crate) propensity: f64,
+    /// The chance with which the edge chose that tier; none where a worker did.
+    pub(crate) propensity: Option<f64>,
 }
 
 /// A routing policy.
@@ -161,9 +160,9 @@ pub(crate) trait Policy {
     /// How many jobs a free worker wants to hold; it holds `held`.
     fn claim(&mut self, bench: &Bench<'_>, held: usize) -> usize;
 
-    /// The hinted tier whose jobs a free worker takes; `None` takes from all.
-    fn from(&mut self, bench: &Bench<'_>) -> Option<usize> {
-        bench.only
+    /// The lane of the queue from which a free worker claims its next job; it holds `held`.
+    fn pick(&mut self, bench: &Bench<'_>, _held: &[Claimed]) -> Option<usize> {
+        bench.queue.most_urgent(bench.only)
     }
 
     /// What a free worker does with what it holds, most urgent first.

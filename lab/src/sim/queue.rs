@@ -73,7 +73,12 @@ impl Queue {
     /// Takes the most urgent job of a tier, or of any.
     pub(crate) fn pop(&mut self, only: Option<usize>) -> Option<Claimed> {
         let lane = self.most_urgent(only)?;
-        let job = self.lanes[lane].pop_front()?;
+        self.pop_lane(lane)
+    }
+
+    /// Takes the most urgent job of a lane.
+    pub(crate) fn pop_lane(&mut self, lane: usize) -> Option<Claimed> {
+        let job = self.lanes.get_mut(lane)?.pop_front()?;
         self.waiting[usize::from(job.hint)] -= 1;
         Some(job)
     }
@@ -101,7 +106,8 @@ impl Queue {
         usize::from(job.hint) * self.classes + usize::from(job.class)
     }
 
-    fn most_urgent(&self, only: Option<usize>) -> Option<usize> {
+    /// The lane whose head is the most urgent of a tier, or of any.
+    pub(crate) fn most_urgent(&self, only: Option<usize>) -> Option<usize> {
         let first = only.map_or(0, |tier| tier * self.classes);
         let heads = self.lanes(only).iter().enumerate().filter_map(|(i, lane)| Some((lane.front()?.finish_by_us, i)));
         heads.min().map(|(_, i)| first + i)

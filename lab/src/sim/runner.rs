@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::bound;
 use super::engine::{Outcome, run};
-use super::policy::catalog::{Tuned, make};
+use super::policy::catalog::make;
 use super::tune::tune;
 use super::workload::Arrivals;
 use super::workload::catalog::Workload;
@@ -74,14 +74,10 @@ impl Figures {
 pub(crate) struct Cell {
     /// The workload.
     pub(crate) workload: Workload,
-    /// What was tuned for it.
-    pub(crate) tuned: Tuned,
     /// The bound of each seed.
     pub(crate) bounds: Vec<f64>,
     /// By policy, then by seed.
     pub(crate) runs: Vec<Vec<Figures>>,
-    /// Jobs of all seeds.
-    pub(crate) jobs: u64,
 }
 
 /// What to run.
@@ -139,12 +135,10 @@ pub(crate) fn compare(workloads: &[Workload], job: &Job<'_>, step: &(dyn Fn() + 
         }
         (bound, figures, arrivals.jobs.len() as u64)
     });
-    let cells = workloads.iter().zip(tuned).zip(units.chunks(job.seeds.max(1))).map(|((workload, tuned), units)| Cell {
+    let cells = workloads.iter().zip(units.chunks(job.seeds.max(1))).map(|(workload, units)| Cell {
         workload: workload.clone(),
-        tuned,
         bounds: units.iter().map(|unit| unit.0).collect(),
         runs: (0..job.policies.len()).map(|policy| units.iter().map(|unit| unit.1[policy]).collect()).collect(),
-        jobs: units.iter().map(|unit| unit.2).sum(),
     });
     let cells = cells.collect();
     (cells, simulated.into_inner().unwrap_or_default())
@@ -165,7 +159,8 @@ fn spread<T: Send>(n: usize, threads: usize, of: &(dyn Fn(usize) -> T + Sync)) -
             }
         };
         let threads: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-        let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let joined =
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.flatten().collect()
     });
     done.sort_by_key(|(at, _)| *at);

@@ -156,11 +156,6 @@ impl Score {
         self.last_split = split;
     }
 
-    /// Jobs not answered in time so far.
-    pub(crate) const fn violations(&self) -> u64 {
-        self.late + self.expired + self.refused
-    }
-
     /// The time below which a share of all answers came, in milliseconds.
     pub(crate) fn answer_ms(&self, share: f64) -> f64 {
         let total: u64 = self.times.iter().map(|count| u64::from(*count)).sum();
@@ -171,6 +166,14 @@ impl Score {
             sum >= wanted
         });
         bin.map_or(f64::NAN, |bin| (bin + 1) as f64 * BIN_US as f64 / 1_000.0)
+    }
+
+    /// Mean time of all answers, in milliseconds.
+    #[cfg(test)]
+    pub(crate) fn mean_answer_ms(&self) -> f64 {
+        let middle = |bin: usize| (bin as f64 + 0.5) * BIN_US as f64 / 1_000.0;
+        let sum: f64 = self.times.iter().enumerate().map(|(bin, count)| f64::from(*count) * middle(bin)).sum();
+        sum / self.times.iter().map(|count| f64::from(*count)).sum::<f64>()
     }
 
     /// Best minus worst mean accuracy of what was answered in time, over windows of 10 s.

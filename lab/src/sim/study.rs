@@ -38,8 +38,6 @@ pub(crate) struct Course {
     pub(crate) policy: &'static str,
     /// A moment a period.
     pub(crate) moments: Vec<Moment>,
-    /// Jobs a second, over the moments' periods.
-    pub(crate) period_s: f64,
 }
 
 /// What was asked of a comparison.
@@ -86,7 +84,13 @@ pub(crate) fn with_ends(mut policies: Vec<&'static str>) -> Vec<&'static str> {
 }
 
 /// Runs a comparison; `step` is told of each run.
-pub(crate) fn study(workloads: &[Workload], asked: Asked, grid: bool, threads: usize, step: &(dyn Fn() + Sync)) -> Study {
+pub(crate) fn study(
+    workloads: &[Workload],
+    asked: Asked,
+    grid: bool,
+    threads: usize,
+    step: &(dyn Fn() + Sync),
+) -> Study {
     let job = Job { policies: &asked.policies, seeds: asked.seeds, jobs: asked.jobs, threads };
     let (cells, mut speed) = compare(workloads, &job, step);
     let staleness = if grid { stale(workloads, &asked, threads, &mut speed, step) } else { Vec::new() };
@@ -131,12 +135,19 @@ fn grid_seeds(asked: &Asked) -> usize {
 /// The workloads of the grid: the averaged ones at their usual load, one of each family.
 fn gridded(workloads: &[Workload]) -> Vec<&Workload> {
     let wanted = ["W1 load 0.5", "W2 CV2 8, load 0.35", "W3 500 jobs/s2", "W4 MMPP"];
-    let mut found: Vec<&Workload> = workloads.iter().filter(|workload| wanted.contains(&workload.title().as_str())).collect();
+    let mut found: Vec<&Workload> =
+        workloads.iter().filter(|workload| wanted.contains(&workload.title().as_str())).collect();
     found.extend(workloads.iter().filter(|w| ["W6", "W7"].contains(&w.family.as_str()) && w.name.ends_with("0.35")));
     found
 }
 
-fn stale(workloads: &[Workload], asked: &Asked, threads: usize, speed: &mut Speed, step: &(dyn Fn() + Sync)) -> Vec<StaleRow> {
+fn stale(
+    workloads: &[Workload],
+    asked: &Asked,
+    threads: usize,
+    speed: &mut Speed,
+    step: &(dyn Fn() + Sync),
+) -> Vec<StaleRow> {
     let mut all = Vec::new();
     for delivery in staleness() {
         let there: Vec<Workload> = gridded(workloads)
@@ -175,11 +186,10 @@ fn courses(workloads: &[Workload], jobs: usize) -> Vec<Course> {
     for (name, shape, world) in [steady, burst] {
         let arrivals = Arrivals::new(&shape, &world, jobs.min(50_000), 3);
         for policy in ["threshold-5-edge", "slack-split-edge", "slack-split", "always-fast"] {
-            let tuned = Tuned { threshold: 5, carries: [0.0; MAX_TIERS] };
+            let tuned = Tuned { threshold: 5, crowds: [8; 4], carries: [0.0; MAX_TIERS] };
             let outcome = run(&world, &arrivals, make(policy, &world, &tuned).as_mut(), 3, true);
             let moments = outcome.watch.map_or_else(Vec::new, |watch| watch.moments);
-            let period_s = world.delivery.period_us as f64 / 1e6;
-            courses.push(Course { workload: name.to_owned(), policy, moments, period_s });
+            courses.push(Course { workload: name.to_owned(), policy, moments });
         }
     }
     courses

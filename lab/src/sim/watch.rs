@@ -2,7 +2,6 @@
 
 use super::policy::Seen;
 use super::queue::Queue;
-use super::score::Score;
 use super::world::{MAX_CLASSES, MAX_TIERS, World};
 
 /// Snapshots kept; the oldest that an isolate may ask for is age / period + 16 back.
@@ -15,20 +14,12 @@ const SLICE_US: u64 = 10_000;
 pub(crate) struct Moment {
     /// When, in microseconds.
     pub(crate) at_us: u64,
-    /// Jobs that wait.
-    pub(crate) waiting: u32,
     /// The most work that waited since the last moment, as hinted, in microseconds of one worker.
     pub(crate) peak_work_us: f64,
     /// Jobs that came since the last moment.
     pub(crate) arrived: u32,
-    /// Of those, how many were hinted to the dearest tier.
-    pub(crate) dear: u32,
     /// Jobs answered since the last moment, and those by the dearest tier.
     pub(crate) answered: (u32, u32),
-    /// The split that the policy publishes.
-    pub(crate) split: Option<f64>,
-    /// Jobs that were answered too late, or not at all, so far.
-    pub(crate) violations: u64,
 }
 
 /// Counters between two snapshots.
@@ -138,7 +129,7 @@ impl Watch {
     }
 
     /// Makes the next snapshot.
-    pub(crate) fn tick(&mut self, now_us: u64, queue: &Queue) -> Seen {
+    pub(crate) fn tick(&mut self, now_us: u64, queue: &Queue, pace: f64) -> Seen {
         self.busy(now_us, 0);
         self.close_slices(now_us / SLICE_US);
         let time = now_us.saturating_sub(self.ticked_at) as f64 * self.alive as f64;
@@ -157,6 +148,7 @@ impl Watch {
             answered: std::mem::take(&mut self.answered),
             dispersion: if mean > 0.0 { variance / mean } else { 1.0 },
             oldest_us: queue.oldest_us(now_us),
+            pace,
             busy: if time > 0.0 { std::mem::take(&mut self.busy_us) / time } else { 0.0 },
         };
         self.ticked_at = now_us;
@@ -165,7 +157,7 @@ impl Watch {
     }
 
     /// Adds a moment to the course of the run.
-    pub(crate) fn remember(&mut self, seen: &Seen, split: Option<f64>, keep: bool, score: &Score) {
+    pub(crate) fn remember(&mut self, seen: &Seen, keep: bool) {
         let peak_work_us = std::mem::replace(&mut self.peak_work_us, self.work_us);
         if !keep {
             return;
@@ -173,13 +165,9 @@ impl Watch {
         let dearest = self.per_job_us.iter().rposition(|cost| *cost > 0.0).unwrap_or(0);
         self.moments.push(Moment {
             at_us: seen.at_us,
-            waiting: seen.waiting.iter().sum(),
             peak_work_us,
             arrived: seen.arrived.iter().sum(),
-            dear: seen.arrived[dearest],
             answered: (seen.answered.iter().sum(), seen.answered[dearest]),
-            split,
-            violations: score.violations(),
         });
     }
 

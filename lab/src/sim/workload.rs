@@ -64,6 +64,7 @@ impl Arrivals {
     }
 
     /// Mean arrivals a second.
+    #[cfg(test)]
     pub(crate) fn rate(&self) -> f64 {
         self.jobs.len() as f64 * 1e6 / self.until_us.max(1) as f64
     }

@@ -10,29 +10,38 @@ use crate::sim::queue::Claimed;
 /// Drops what no batch of this tier saves, or runs one batch of it.
 pub(crate) fn serve(tier: usize, held: &[Claimed], bench: &Bench<'_>, out: &mut Batches) {
     let spec = bench.world.tiers[tier];
-    let waiting = held.len() + bench.queue.len(bench.only);
-    // Two standard deviations more: a full batch that is late by a hair is the dearest way to lose jobs.
-    let least = if waiting > spec.cap { spec.batch_us(spec.cap) * (1.0 + 2.0 * bench.world.noise) } else { spec.batch_us(1) };
-    if drop_hopeless(held, bench, least, out) {
+    if drop_lost(tier, spec.cap, held, bench, out) {
         return;
     }
     let rows = spec.fits(slack_us(held, bench)).max(1).min(held.len()).min(spec.cap);
     out.run(tier, 0..rows);
 }
 
+/// Drops what a tier cannot save: where more than `crowd` wait, what a full batch would make late. Was there any?
+pub(crate) fn drop_lost(tier: usize, crowd: usize, held: &[Claimed], bench: &Bench<'_>, out: &mut Batches) -> bool {
+    let spec = bench.world.tiers[tier];
+    let waiting = held.len() + bench.queue.len(bench.only);
+    drop_hopeless(held, bench, spec.batch_us(if waiting > crowd { spec.cap } else { 1 }), out)
+}
+
 /// Drops the jobs that cannot wait for `us` more microseconds of work at this worker's pace. Were there any?
 pub(crate) fn drop_hopeless(held: &[Claimed], bench: &Bench<'_>, us: f64, out: &mut Batches) -> bool {
-    let until = bench.now_us + (us * bench.pace) as u64;
+    let until = bench.now_us + (us * bench.pace * safe(bench)) as u64;
     // Most urgent first: the hopeless are at the head.
     let hopeless = held.iter().take_while(|job| job.finish_by_us < until).count();
     out.expired.extend((0..hopeless).map(|place| place as u16));
     hopeless > 0
 }
 
-/// How long the most urgent job can wait, in microseconds of the profile (a slow worker has less).
+/// How long the most urgent job can wait, in microseconds of the profile: less for a slow worker, and with a margin.
 pub(crate) fn slack_us(held: &[Claimed], bench: &Bench<'_>) -> f64 {
     let head = held.first().map_or(0, |job| job.finish_by_us);
-    head.saturating_sub(bench.now_us) as f64 / bench.pace.max(1e-3)
+    head.saturating_sub(bench.now_us) as f64 / bench.pace.max(1e-3) / safe(bench)
+}
+
+/// Durations are taken two standard deviations longer: a batch that is late by a hair is the dearest way to lose jobs.
+fn safe(bench: &Bench<'_>) -> f64 {
+    1.0 + 2.0 * bench.world.noise
 }
 
 /// The tier whose most urgent job is the most urgent of all: the order of a worker that obeys hints.

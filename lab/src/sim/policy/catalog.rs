@@ -12,6 +12,8 @@ use crate::sim::world::{MAX_TIERS, World};
 pub(crate) struct Tuned {
     /// The best threshold of a grid, in jobs.
     pub(crate) threshold: usize,
+    /// Of `slackfit`, `slackfit-filled`, `maxacc` and `maxbatch`: where more wait, what a full batch makes late is dropped.
+    pub(crate) crowds: [usize; 4],
     /// What each tier alone carries with less than 1 % of violations, in jobs a second (Poisson).
     pub(crate) carries: [f64; MAX_TIERS],
 }
@@ -38,7 +40,7 @@ const fn ours(name: &'static str, what: &'static str, usual: bool) -> Entry {
 }
 
 /// All policies, in the order of the tables.
-pub(crate) const ALL: [Entry; 23] = [
+pub(crate) const ALL: [Entry; 22] = [
     rival("always-fast", "the fastest tier for all"),
     rival("always-accurate", "the most accurate tier for all"),
     rival("threshold-5-edge", "accurate while at most 5 wait in the snapshot; workers obey"),
@@ -54,7 +56,6 @@ pub(crate) const ALL: [Entry; 23] = [
     rival("cascade-gear", "CascadeServe's gears every 100 ms, no cascade"),
     ours("slack-split-edge", "our split at the edge; workers obey", true),
     ours("slack-split", "our split at the edge, bound again at the worker", true),
-    ours("late", "research", false),
     ours("worker-only", "our binding at the worker alone; the edge hints at nothing", true),
     ours("no-protection", "slack-split without protecting what waits behind (ablation)", false),
     ours("no-up-bind", "slack-split that never gives a dearer tier than hinted (ablation)", false),
@@ -62,6 +63,14 @@ pub(crate) const ALL: [Entry; 23] = [
     ours("no-fade", "slack-split-edge that trusts an old snapshot as a young one (ablation)", false),
     ours("no-random", "slack-split-edge with a rule in place of a share (ablation)", false),
     ours("static-accuracy", "slack-split that learns no accuracy (ablation)", false),
+];
+
+/// SuperServe's rules by name.
+pub(crate) const FITS: [(&str, Fit); 4] = [
+    ("slackfit", Fit::SlackFit),
+    ("slackfit-filled", Fit::SlackFitFilled),
+    ("maxacc", Fit::MaxAcc),
+    ("maxbatch", Fit::MaxBatch),
 ];
 
 /// The entry of a name.
@@ -73,6 +82,7 @@ pub(crate) fn entry(name: &str) -> Option<&'static Entry> {
 pub(crate) fn make(name: &str, world: &World, tuned: &Tuned) -> Box<dyn Policy + Send> {
     let dearest = world.tiers.len().saturating_sub(1);
     let slack = |ablation| -> Box<dyn Policy + Send> { Box::new(SlackSplit::new(world, ablation)) };
+    let crowd = FITS.iter().position(|fit| fit.0 == name).map_or(usize::MAX, |place| tuned.crowds[place]);
     match name {
         "always-accurate" => Box::new(Fixed { tier: dearest }),
         "threshold-5-edge" => Box::new(AtEdge { threshold: 5 }),
@@ -81,14 +91,13 @@ pub(crate) fn make(name: &str, world: &World, tuned: &Tuned) -> Box<dyn Policy +
         "model-switching" => Box::new(Gears::new(Rule::ModelSwitching { carries: tuned.carries })),
         "cascade-gear" => Box::new(Gears::new(Rule::CascadeGear { carries: tuned.carries })),
         "jellyfish-2" => Box::new(Gears::new(Rule::Jellyfish)),
-        "slackfit" => Box::new(SlackFit::new(Fit::SlackFit, world)),
-        "slackfit-filled" => Box::new(SlackFit::new(Fit::SlackFitFilled, world)),
-        "maxacc" => Box::new(SlackFit::new(Fit::MaxAcc, world)),
-        "maxbatch" => Box::new(SlackFit::new(Fit::MaxBatch, world)),
+        "slackfit" | "slackfit-filled" | "maxacc" | "maxbatch" => {
+            let fit = FITS.iter().find(|fit| fit.0 == name).map_or(Fit::SlackFit, |fit| fit.1);
+            Box::new(SlackFit::new(fit, world, crowd))
+        }
         "proteus-2" => Box::new(Proteus::new()),
         "slack-split-edge" => slack(Ablation::EdgeOnly),
         "slack-split" => slack(Ablation::None),
-        "late" => Box::new(super::late::Late::new()),
         "worker-only" => slack(Ablation::WorkerOnly),
         "no-protection" => slack(Ablation::NoProtection),
         "no-up-bind" => slack(Ablation::NoUpBind),

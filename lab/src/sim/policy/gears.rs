@@ -3,7 +3,7 @@
 //! Model-Switching, CascadeServe's gears (without its cascade) and Jellyfish. All get the load and
 //! the queue fresh, and switch at the worker: no job that waits is bound to yesterday's choice.
 
-use super::batching::{drop_hopeless, serve};
+use super::batching::{drop_lost, serve};
 use super::{Batches, Bench, Choice, EdgeJob, Picture, Policy};
 use crate::sim::queue::Claimed;
 use crate::sim::world::World;
@@ -201,13 +201,12 @@ impl Policy for Proteus {
         Choice::sure(if draw < self.dear_share { world.tiers.len() - 1 } else { 0 })
     }
 
-    fn from(&mut self, bench: &Bench<'_>) -> Option<usize> {
+    fn pick(&mut self, bench: &Bench<'_>, _held: &[Claimed]) -> Option<usize> {
         let own = self.tier_of(bench);
-        if bench.queue.len(Some(own)) > 0 || (0 < self.dear_workers && self.dear_workers < bench.alive) {
-            return Some(own);
-        }
-        // Nobody has the other tier any more: what waits for it is served with this one.
-        None
+        let shared = 0 < self.dear_workers && self.dear_workers < bench.alive;
+        // Where nobody has the other tier any more, what waits for it is served with this one.
+        let from = Some(own).filter(|own| shared || bench.queue.len(Some(*own)) > 0);
+        bench.queue.most_urgent(from)
     }
 
     fn claim(&mut self, bench: &Bench<'_>, _held: usize) -> usize {
@@ -217,16 +216,16 @@ impl Policy for Proteus {
     fn work(&mut self, held: &[Claimed], bench: &Bench<'_>, out: &mut Batches) {
         let tier = self.tier_of(bench);
         let spec = &bench.world.tiers[tier];
-        if drop_hopeless(held, bench, spec.batch_us(1), out) {
+        if drop_lost(tier, spec.cap, held, bench, out) {
             return;
         }
         let full = Self::batch(tier, bench.world);
-        let latest = held[0].finish_by_us.saturating_sub((spec.batch_us((held.len() + 1).min(spec.cap)) * bench.pace) as u64);
-        // A tenth of a millisecond of margin against the noise of the service time.
-        if held.len() >= full || bench.now_us + 100 >= latest {
+        let next = spec.batch_us((held.len() + 1).min(spec.cap)) * bench.pace * (1.0 + 2.0 * bench.world.noise);
+        let latest = held[0].finish_by_us.saturating_sub(next as u64);
+        if held.len() >= full || bench.now_us >= latest {
             out.run(tier, 0..held.len().min(full));
         } else {
-            out.wait_until_us = Some(latest.saturating_sub(100));
+            out.wait_until_us = Some(latest);
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns the translation only. `plan` runs at each tick, `route` at the edge, `bind` at the worker.
 
+use std::collections::VecDeque;
+
 use shared::policy::bind::BindTuning;
 use shared::policy::{
     Batches as Bound, Behind, Claimed as Asked, Draws, JobSpec, Moment, Observations, Plan, Policy as Kind, Profile,
@@ -20,6 +22,8 @@ use crate::sim::world::{Class, World};
 const KEPT: usize = 256;
 /// The arrival rate is smoothed over this time, in microseconds, as `Tuning::memory_us` has it.
 const MEMORY_US: f64 = 1e6;
+/// For so long a period's rate counts as one that may come again, in microseconds.
+const PEAK_US: u64 = 60_000_000;
 /// Of what waits behind, so many deadlines are looked at.
 const SAMPLES: usize = 64;
 
@@ -67,6 +71,8 @@ pub(crate) struct SlackSplit {
     rate: f64,
     dispersion: f64,
     last_us: u64,
+    /// The rates of the last minute's periods.
+    peaks: VecDeque<f32>,
     asked: Vec<Asked>,
     bound: Bound,
     samples: Vec<u64>,
@@ -101,6 +107,7 @@ impl SlackSplit {
             rate: 0.0,
             dispersion: 1.0,
             last_us: 0,
+            peaks: VecDeque::new(),
             asked: Vec::with_capacity(64),
             bound: Bound::with_capacity(64),
             samples: Vec::with_capacity(2 * SAMPLES),
@@ -110,7 +117,8 @@ impl SlackSplit {
     /// What waits behind the claimed jobs.
     fn behind(&mut self, bench: &Bench<'_>) -> Behind {
         let count = bench.queue.len(bench.only);
-        let deadline_us = bench.world.shortest_deadline_us().saturating_sub(bench.world.net_in_us + bench.world.net_out_us);
+        let deadline_us =
+            bench.world.shortest_deadline_us().saturating_sub(bench.world.net_in_us + bench.world.net_out_us);
         let mut behind = Behind {
             count: count as u32,
             rate: self.rate as f32,
@@ -146,8 +154,12 @@ fn priority(class: &Class) -> Priority {
 
 /// The deadline below which that share of recent arrivals has theirs, in microseconds.
 fn deadline_at(seen: &Seen, world: &World, share: f64) -> f32 {
-    let mut classes: Vec<(u64, f64)> =
-        world.classes.iter().zip(seen.arrived_classes).map(|(class, jobs)| (class.deadline_us, f64::from(jobs))).collect();
+    let mut classes: Vec<(u64, f64)> = world
+        .classes
+        .iter()
+        .zip(seen.arrived_classes)
+        .map(|(class, jobs)| (class.deadline_us, f64::from(jobs)))
+        .collect();
     classes.sort_by_key(|(deadline, _)| *deadline);
     let total: f64 = classes.iter().map(|(_, jobs)| jobs).sum();
     let mut sum = 0.0;
@@ -170,6 +182,13 @@ impl Policy for SlackSplit {
             self.dispersion += if begun { fresh } else { 1.0 } * (seen.dispersion.max(0.1) - self.dispersion);
         }
         self.last_us = seen.at_us;
+        if elapsed > 0.0 {
+            let oldest = (PEAK_US / world.delivery.period_us.max(1)) as usize;
+            while self.peaks.len() >= oldest.max(1) {
+                self.peaks.pop_front();
+            }
+            self.peaks.push_back((f64::from(arrived) * 1e6 / elapsed) as f32);
+        }
         let tiers: Vec<shared::policy::plan::TierSeen> = self
             .models
             .iter()
@@ -187,8 +206,10 @@ impl Policy for SlackSplit {
         for (class, jobs) in world.classes.iter().zip(seen.arrived_classes) {
             by_class[priority(class) as usize] += jobs as f32 / arrived.max(1) as f32;
         }
+        // What an old plan brought about says nothing of the last one.
+        let prompt = 4 * world.delivery.age_us <= world.delivery.period_us;
         let realised = match &previous {
-            Some(before) if before.lower != before.upper => {
+            Some(before) if prompt && before.lower != before.upper => {
                 let (low, high) = (seen.arrived[before.lower.min(dearest)], seen.arrived[before.upper.min(dearest)]);
                 (low + high > 20).then(|| high as f32 / (low + high) as f32)
             }
@@ -197,6 +218,9 @@ impl Policy for SlackSplit {
         let observed = Observations {
             tiers: &tiers,
             workers: seen.alive as u32,
+            pace: seen.pace as f32,
+            last_rate: (elapsed > 0.0).then(|| (f64::from(arrived) * 1e6 / elapsed.max(1.0)) as f32),
+            peak_rate: self.peaks.iter().copied().reduce(f32::max),
             isolates: world.delivery.isolates,
             rate: self.rate as f32,
             idc: self.dispersion as f32,
@@ -244,11 +268,8 @@ impl Policy for SlackSplit {
             sent: picture.sent.iter().sum(),
             draws,
         };
-        let spec = JobSpec {
-            deadline_ms: Some(class.deadline_us / 1_000),
-            class: priority(class),
-            ..JobSpec::default()
-        };
+        let spec =
+            JobSpec { deadline_ms: Some(class.deadline_us / 1_000), class: priority(class), ..JobSpec::default() };
         let decision = route(&self.kind, &self.loads[seen.seq as usize % KEPT], &spec, &moment);
         Choice {
             tier: decision.tier.min(self.models.len() - 1),
@@ -257,8 +278,12 @@ impl Policy for SlackSplit {
         }
     }
 
-    fn from(&mut self, bench: &Bench<'_>) -> Option<usize> {
-        if self.ablation.obeys() { patient_hint(bench) } else { bench.only }
+    fn pick(&mut self, bench: &Bench<'_>, held: &[Claimed]) -> Option<usize> {
+        if self.ablation.obeys() {
+            let tier = held.first().map(|job| usize::from(job.hint)).or_else(|| patient_hint(bench));
+            return bench.queue.most_urgent(tier);
+        }
+        bench.queue.most_urgent(bench.only)
     }
 
     fn claim(&mut self, bench: &Bench<'_>, _held: usize) -> usize {
@@ -298,6 +323,10 @@ impl Policy for SlackSplit {
         }
         bind::bind_with(&self.asked, &self.paced, &behind, &self.binding, &mut self.bound);
         out.expired.extend(self.bound.expired.iter().map(|place| *place as u16));
+        if !out.expired.is_empty() && bench.queue.len(bench.only) > 0 {
+            // Claim again first: a run with room left would be waste while others wait.
+            return;
+        }
         for run in &self.bound.runs {
             let jobs = self.bound.jobs_of(run);
             out.runs.push((run.tier, jobs.len() as u16));

@@ -23,8 +23,8 @@ impl Policy for AtEdge {
         most_urgent_hint(bench).map_or(1, |tier| bench.world.tiers[tier].cap)
     }
 
-    fn from(&mut self, bench: &Bench<'_>) -> Option<usize> {
-        most_urgent_hint(bench)
+    fn pick(&mut self, bench: &Bench<'_>, held: &[Claimed]) -> Option<usize> {
+        bench.queue.most_urgent(held.first().map(|job| usize::from(job.hint)).or(bench.only))
     }
 
     fn work(&mut self, held: &[Claimed], bench: &Bench<'_>, out: &mut Batches) {

@@ -41,7 +41,12 @@ fn gap(study: &Study) -> String {
             (overall.policy.to_owned(), 100.0 * closed.mean, (100.0 * closed.low, 100.0 * closed.high), ours)
         })
         .collect();
-    bars("How much of the gap between always-fast and the clairvoyant bound is closed", "% of the gap", (-50.0, 100.0), &rows)
+    bars(
+        "How much of the gap between always-fast and the clairvoyant bound is closed",
+        "% of the gap",
+        (-50.0, 100.0),
+        &rows,
+    )
 }
 
 fn line(name: &str, points: Vec<(f64, f64)>) -> Line {
@@ -51,15 +56,20 @@ fn line(name: &str, points: Vec<(f64, f64)>) -> Line {
 /// Effective accuracy over a steady load.
 fn load(study: &Study) -> Option<Chart> {
     let load = |workload: &str| workload.strip_prefix("load ").and_then(|load| load.parse::<f64>().ok());
-    let shown = ["always-fast", "always-accurate", "threshold-5", "slackfit", "maxbatch", "slack-split-edge", "slack-split"];
+    let shown =
+        ["always-fast", "always-accurate", "threshold-5", "slackfit", "maxbatch", "slack-split-edge", "slack-split"];
     let rows: Vec<_> = study.rows.iter().filter(|row| row.family == "W1").collect();
     let mut lines = vec![line(
         "bound",
-        rows.iter().filter(|row| row.policy == "always-fast").filter_map(|row| Some((load(&row.workload)?, 100.0 * row.bound.mean))).collect(),
+        rows.iter()
+            .filter(|row| row.policy == "always-fast")
+            .filter_map(|row| Some((load(&row.workload)?, 100.0 * row.bound.mean)))
+            .collect(),
     )];
     for policy in shown {
         let of = rows.iter().filter(|row| row.policy == policy);
-        let points: Vec<(f64, f64)> = of.filter_map(|row| Some((load(&row.workload)?, 100.0 * row.effective.mean))).collect();
+        let points: Vec<(f64, f64)> =
+            of.filter_map(|row| Some((load(&row.workload)?, 100.0 * row.effective.mean))).collect();
         if !points.is_empty() {
             lines.push(line(policy, points));
         }
@@ -84,13 +94,14 @@ fn staleness(study: &Study) -> Option<Chart> {
     policies.sort_unstable();
     policies.dedup();
     let mean = |policy: &str, age: u64| {
-        let rows = study.staleness.iter().filter(|row| row.age_ms == age && row.isolates == 64 && row.row.policy == policy);
+        let rows =
+            study.staleness.iter().filter(|row| row.age_ms == age && row.isolates == 64 && row.row.policy == policy);
         let figures: Vec<f64> = rows.map(|row| 100.0 * row.row.effective.mean).collect();
         figures.iter().sum::<f64>() / figures.len().max(1) as f64
     };
-    let lines = policies.iter().map(|policy| {
-        line(policy, ages.iter().enumerate().map(|(i, age)| (i as f64, mean(policy, *age))).collect())
-    });
+    let lines = policies
+        .iter()
+        .map(|policy| line(policy, ages.iter().enumerate().map(|(i, age)| (i as f64, mean(policy, *age))).collect()));
     (!ages.is_empty()).then(|| Chart {
         title: "The older the snapshot: 64 isolates, mean of W1 to W7, one of ten lost".to_owned(),
         across: "delivery of a snapshot, ms (on top of a period of 250 ms)".to_owned(),
@@ -127,7 +138,8 @@ fn queue(courses: &[&Course], what: &str) -> Option<Chart> {
 
 /// The share that the dearest tier answers.
 fn share(courses: &[&Course], what: &str) -> Option<Chart> {
-    let dear = |moment: &crate::sim::watch::Moment| 100.0 * f64::from(moment.answered.1) / f64::from(moment.answered.0.max(1));
+    let dear =
+        |moment: &crate::sim::watch::Moment| 100.0 * f64::from(moment.answered.1) / f64::from(moment.answered.0.max(1));
     let there: Vec<&&Course> = courses.iter().filter(|course| course.policy != "always-fast").collect();
     let mut lines: Vec<Line> = there
         .iter()

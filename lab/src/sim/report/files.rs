@@ -19,9 +19,28 @@ pub(crate) fn json(study: &Study) -> anyhow::Result<String> {
 }
 
 const HEAD: [&str; 22] = [
-    "age_ms", "isolates", "family", "workload", "policy", "effective", "effective_low", "effective_high", "bound", "gap_closed",
-    "gap_closed_from_best", "attainment", "on_time_accuracy", "accuracy_drop", "burst_violations", "last_effective", "p50_ms",
-    "p99_ms", "refused", "dear", "rebound", "turns_a_minute",
+    "age_ms",
+    "isolates",
+    "family",
+    "workload",
+    "policy",
+    "effective",
+    "effective_low",
+    "effective_high",
+    "bound",
+    "gap_closed",
+    "gap_closed_from_best",
+    "attainment",
+    "on_time_accuracy",
+    "accuracy_drop",
+    "burst_violations",
+    "last_effective",
+    "p50_ms",
+    "p99_ms",
+    "refused",
+    "dear",
+    "rebound",
+    "turns_a_minute",
 ];
 
 /// Every row, and those of the staleness grid, as CSV; an empty field is a figure that is not defined.

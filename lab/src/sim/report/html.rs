@@ -31,7 +31,11 @@ pub(crate) fn page(study: &Study, goals: &[Goal], charts: &[Drawn]) -> String {
          Effective accuracy counts every offered job: value of right answers in time over value offered. \
          The bound knows the future (fluid relaxation); intervals are paired bootstraps over seeds, 95 %. \
          {} jobs were simulated, {:.2} s of one core for a million.</p>",
-        escaped(&asked.system), asked.seeds, asked.jobs, study.simulated, study.seconds_a_million,
+        escaped(&asked.system),
+        asked.seeds,
+        asked.jobs,
+        study.simulated,
+        study.seconds_a_million,
     );
     goal_table(&mut out, goals);
     out.push_str("<h2>Over the workloads</h2>");
@@ -62,7 +66,8 @@ fn goal_table(out: &mut String, goals: &[Goal]) {
         let _ = write!(
             out,
             "<tr><td class=\"words\">{}</td><td class=\"{class}\">{mark}</td><td class=\"words\">{}</td></tr>",
-            escaped(&goal.goal), escaped(&goal.measured)
+            escaped(&goal.goal),
+            escaped(&goal.measured)
         );
     }
     out.push_str("</table>");
@@ -86,7 +91,12 @@ fn overall_table(out: &mut String, study: &Study) {
         let _ = write!(
             out,
             "<tr{}><td>{}</td><td>{:.1}</td><td>{:.1} to {:.1}</td><td>{:.1}</td>",
-            class(overall.policy), overall.policy, 100.0 * closed.mean, 100.0 * closed.low, 100.0 * closed.high, 100.0 * overall.least
+            class(overall.policy),
+            overall.policy,
+            100.0 * closed.mean,
+            100.0 * closed.low,
+            100.0 * closed.high,
+            100.0 * overall.least
         );
         for (_, closed) in &overall.families {
             let _ = write!(out, "<td>{:.1}</td>", 100.0 * closed);
@@ -107,18 +117,31 @@ fn workload_table(out: &mut String, rows: &[Row]) {
         "<table><caption>{} {}: bound {:.2}</caption><thead><tr><th>policy</th><th>effective</th><th>95 %</th><th>gap closed</th>\
          <th>to ours</th><th>in time</th><th>accuracy in time</th><th>drop</th><th>p50 ms</th><th>p99 ms</th><th>accurate</th>\
          <th>bound anew</th><th>refused</th></tr></thead>",
-        first.family, escaped(&first.workload), 100.0 * first.bound.mean
+        first.family,
+        escaped(&first.workload),
+        100.0 * first.bound.mean
     );
     for row in rows {
         let closed = row.gap_closed.map_or_else(|| "-".to_owned(), |closed| format!("{:.1}", 100.0 * closed.mean));
-        let against = row.against_ours.map_or_else(String::new, |difference| format!("{:+.2}", 100.0 * difference.mean));
+        let against =
+            row.against_ours.map_or_else(String::new, |difference| format!("{:+.2}", 100.0 * difference.mean));
         let _ = write!(
             out,
             "<tr{}><td>{}</td><td>{:.2}</td><td>{:.2} to {:.2}</td><td>{closed}</td><td>{against}</td><td>{:.3}</td><td>{:.2}</td>\
              <td>{:.1}</td><td>{:.1}</td><td>{:.1}</td><td>{:.1}</td><td>{:.1}</td><td>{:.2}</td></tr>",
-            class(row.policy), row.policy, 100.0 * row.effective.mean, 100.0 * row.effective.low, 100.0 * row.effective.high,
-            100.0 * row.attainment, 100.0 * row.on_time_accuracy, 100.0 * row.accuracy_drop, row.p50_ms, row.p99_ms,
-            100.0 * row.dear, 100.0 * row.rebound, 100.0 * row.refused
+            class(row.policy),
+            row.policy,
+            100.0 * row.effective.mean,
+            100.0 * row.effective.low,
+            100.0 * row.effective.high,
+            100.0 * row.attainment,
+            100.0 * row.on_time_accuracy,
+            100.0 * row.accuracy_drop,
+            row.p50_ms,
+            row.p99_ms,
+            100.0 * row.dear,
+            100.0 * row.rebound,
+            100.0 * row.refused
         );
     }
     out.push_str("</table>");
@@ -138,8 +161,14 @@ fn stale_table(out: &mut String, study: &Study) {
         let _ = write!(
             out,
             "<tr{}><td>{} {}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2}</td><td>{closed}</td><td>{:.3}</td></tr>",
-            class(row.policy), row.family, escaped(&row.workload), row.policy, stale.age_ms, stale.isolates,
-            100.0 * row.effective.mean, 100.0 * row.attainment
+            class(row.policy),
+            row.family,
+            escaped(&row.workload),
+            row.policy,
+            stale.age_ms,
+            stale.isolates,
+            100.0 * row.effective.mean,
+            100.0 * row.attainment
         );
     }
     out.push_str("</table>");

@@ -11,8 +11,7 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 200.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = 56.0;
-const COLOURS: [&str; 8] =
-    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#a6761d"];
+const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555", "#a6761d"];
 
 /// One line.
 #[derive(Debug, Clone)]
@@ -59,14 +58,24 @@ fn head(out: &mut String, title: &str, height: f64) {
 
 fn text(out: &mut String, at: (f64, f64), anchor: &str, words: &str, fill: &str) {
     let (x, y) = at;
-    let _ = write!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{fill}\">{}</text>", escaped(words));
+    let _ = write!(
+        out,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{fill}\">{}</text>",
+        escaped(words)
+    );
+}
+
+/// Where a scale begins: at zero, unless all that is drawn is far from it.
+fn from_zero((low, high): (f64, f64)) -> f64 {
+    if low > 0.0 && low < 0.5 * high { 0.0 } else { low }
 }
 
 /// Round numbers from `low` to `high`, about five of them.
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let rough = (high - low).max(1e-12) / 5.0;
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough).unwrap_or(power);
+    let step =
+        [1.0, 2.0, 5.0, 10.0].map(|times| times * power).into_iter().find(|step| *step >= rough).unwrap_or(power);
     let first = (low / step).ceil() as i64;
     let last = (high / step + 1e-9).floor() as i64;
     (first..=last).map(|i| i as f64 * step).collect()
@@ -74,7 +83,11 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
 
 fn number(value: f64) -> String {
     let value = if value.abs() < 1e-9 { 0.0 } else { value };
-    if value.abs() >= 100.0 || value.fract().abs() < 1e-9 { format!("{value:.0}") } else { format!("{value:.2}").trim_end_matches('0').to_owned() }
+    if value.abs() >= 100.0 || value.fract().abs() < 1e-9 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.2}").trim_end_matches('0').to_owned()
+    }
 }
 
 impl Chart {
@@ -83,7 +96,7 @@ impl Chart {
         let points = || self.lines.iter().flat_map(|line| &line.points).filter(|(x, y)| x.is_finite() && y.is_finite());
         let (mut x0, mut x1) = points().fold((f64::MAX, f64::MIN), |(low, high), (x, _)| (low.min(*x), high.max(*x)));
         let fitted = points().fold((f64::MAX, f64::MIN), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
-        let (mut y0, mut y1) = self.range.unwrap_or((fitted.0, fitted.1 + 0.05 * (fitted.1 - fitted.0)));
+        let (mut y0, mut y1) = self.range.unwrap_or((from_zero(fitted), fitted.1 + 0.05 * (fitted.1 - fitted.0)));
         if points().next().is_none() {
             (x0, x1, y0, y1) = (0.0, 1.0, 0.0, 1.0);
         }
@@ -140,8 +153,9 @@ impl Chart {
             }
             let _ = write!(out, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.8\"/>");
             if line.points.len() <= 12 {
-                for (x, y) in &line.points {
-                    let _ = write!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>", px(*x), py(*y));
+                for (x, y) in line.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()) {
+                    let _ =
+                        write!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>", px(*x), py(*y));
                 }
             }
             names.push((before.map_or(TOP, |(_, y)| py(y)), i));
@@ -197,7 +211,8 @@ mod tests {
     fn scales_are_round_and_names_are_escaped() {
         assert_eq!(ticks(0.0, 1.0), vec![0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
         assert_eq!(number(0.6000000000000001), "0.6");
-        let line = Line { name: "a<b & c".to_owned(), points: vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 3.0)], steps: true };
+        let line =
+            Line { name: "a<b & c".to_owned(), points: vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 3.0)], steps: true };
         let svg = Chart { lines: vec![line], ..Chart::default() }.svg();
         assert!(svg.contains("a&lt;b &amp; c") && !svg.contains("NaN"), "{svg}");
     }

@@ -42,7 +42,8 @@ fn half(interval: &Interval) -> f64 {
 
 /// Each policy over the workloads: how much of the gap it closes, by family.
 pub(crate) fn overall(all: &[Overall]) -> String {
-    let families: Vec<&str> = all.first().map_or_else(Vec::new, |first| first.families.iter().map(|f| f.0.as_str()).collect());
+    let families: Vec<&str> =
+        all.first().map_or_else(Vec::new, |first| first.families.iter().map(|f| f.0.as_str()).collect());
     let mut head = vec!["policy", "mean", "95 % interval", "least"];
     head.extend(&families);
     let mut table = table(&head);
@@ -63,8 +64,20 @@ pub(crate) fn overall(all: &[Overall]) -> String {
 /// The rows of one workload.
 pub(crate) fn workload(rows: &[&Row]) -> String {
     let mut table = table(&[
-        "policy", "effective", "±", "gap closed", "vs ours", "in time", "accuracy in time", "drop", "p50 ms", "p99 ms", "dear",
-        "rebound", "refused", "turns/min",
+        "policy",
+        "effective",
+        "±",
+        "gap closed",
+        "vs ours",
+        "in time",
+        "accuracy in time",
+        "drop",
+        "p50 ms",
+        "p99 ms",
+        "dear",
+        "rebound",
+        "refused",
+        "turns/min",
     ]);
     for row in rows {
         let in_time = right(format!("{:.3} %", 100.0 * row.attainment));
@@ -73,7 +86,9 @@ pub(crate) fn workload(rows: &[&Row]) -> String {
             right(format!("{:.2}", 100.0 * row.effective.mean)),
             right(format!("{:.2}", half(&row.effective))),
             row.gap_closed.as_ref().map_or_else(|| right("-".to_owned()), |closed| share(closed.mean)),
-            row.against_ours.as_ref().map_or_else(|| right(String::new()), |d| right(format!("{:+.2}", 100.0 * d.mean))),
+            row.against_ours
+                .as_ref()
+                .map_or_else(|| right(String::new()), |d| right(format!("{:+.2}", 100.0 * d.mean))),
             if row.attainment < 0.999 { in_time.fg(Color::Red) } else { in_time },
             right(format!("{:.2}", 100.0 * row.on_time_accuracy)),
             right(format!("{:.1}", 100.0 * row.accuracy_drop)),
@@ -105,7 +120,8 @@ pub(crate) fn staleness(rows: &[StaleRow]) -> String {
     for (policy, isolates) in lines {
         let mut cells = vec![name(policy), right(isolates.to_string())];
         for age in &ages {
-            let here = rows.iter().filter(|row| row.age_ms == *age && row.isolates == isolates && row.row.policy == policy);
+            let here =
+                rows.iter().filter(|row| row.age_ms == *age && row.isolates == isolates && row.row.policy == policy);
             let figures: Vec<&Row> = here.map(|row| &row.row).collect();
             let effective = mean(figures.iter().map(|row| 100.0 * row.effective.mean));
             let closed = mean(figures.iter().filter_map(|row| Some(100.0 * row.gap_closed?.mean)));

@@ -31,6 +31,11 @@ impl Workload {
         format!("{} {}", self.family, self.name)
     }
 
+    /// Can accuracy be gained at all? In overload all time goes to the fastest tier, and only who is dropped differs.
+    pub(crate) fn has_choice(&self) -> bool {
+        self.shape.load() <= 1.0
+    }
+
     /// About how long its arrivals take, in microseconds.
     fn length_us(&self, jobs: usize) -> u64 {
         let jobs = self.jobs.unwrap_or(jobs);

@@ -191,7 +191,8 @@ mod tests {
             distances.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / distances.len() as f64 / mean / mean
         };
         assert!((cv2(Shape::Poisson { load: 0.5 }) - 1.0).abs() < 0.05);
-        assert!(cv2(Shape::Bursty { load: 0.5, cv2: 8.0 }) > 3.0);
+        // The even fifth between them takes some of the 8 away.
+        assert!(cv2(Shape::Bursty { load: 0.5, cv2: 8.0 }) > 2.0);
     }
 
     #[test]
