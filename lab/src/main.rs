@@ -31,7 +31,7 @@ enum Command {
     /// Example: `lab compare --quick --html report.html`
     Compare(Box<sim::CompareArgs>),
     /// Compare routing policies on the real stack; `script/bench live` sets everything up and calls this.
-    Live(live::LiveArgs),
+    Live(Box<live::LiveArgs>),
     /// Measure; `script/bench` sets everything up and calls this.
     #[command(subcommand)]
     Bench(bench::Bench),

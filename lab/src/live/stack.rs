@@ -16,17 +16,14 @@ use crate::bench::service::{Persistence, Redis};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Rows a run of a model takes at most, and jobs the service holds at once: as many as a run, so that the rest waits
-/// in the queue, where it can still be bound.
+/// Rows a run of a model takes at most.
 pub(crate) const BATCH: usize = 8;
 
 /// Over the defaults: one session a model, so that the models and not HTTP are the bound; no cache, since the cycles
 /// come again and again.
-const SETTINGS: [(&str, &str); 10] = [
+const SETTINGS: [(&str, &str); 8] = [
     ("MODEL_SESSIONS", "1"),
     ("BATCH_MAX_SIZE", "8"),
-    ("CONSUMER_CONCURRENCY", "8"),
-    ("CLAIM_BATCH", "8"),
     ("CACHE_BACKEND", "off"),
     ("RESULTS_HISTORY", "1000000"),
     ("QUEUE_FILE_SYNC", "normal"),

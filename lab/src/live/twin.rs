@@ -64,7 +64,7 @@ pub(crate) fn expect(policy: &str, world: &World, stair: &Stair, seed: u64) -> (
     let jobs = stair.offsets_ms.iter().map(|at| Arrival { at_us: us(*at), isolate: 0, class: 0 }).collect();
     let until_us = us(1e3 * stair.seconds()) + 1;
     let mut arrivals = Arrivals { jobs, from_us: 0, until_us, last_from_us: until_us, bursts: Vec::new() };
-    let tuned = Tuned { threshold: THRESHOLD, carries: [0.0; MAX_TIERS] };
+    let tuned = Tuned { threshold: THRESHOLD, crowds: [usize::MAX; 4], carries: [0.0; MAX_TIERS] };
     // The window only says which jobs are scored: each run is the same.
     let mut within = |from_us, until_us| {
         (arrivals.from_us, arrivals.until_us, arrivals.last_from_us) = (from_us, until_us, until_us);

@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use shared::reading::Input;
 use worker_native::config::{Config, QueueConfig, Source};
 use worker_native::queue::{self, Claimed, Entry, NewJob, Outcome, Priority, Settlement};
-use worker_native::routing::DecisionRecord;
+use worker_native::routing::{Binding, DecisionRecord};
 
 use super::halves;
 
@@ -121,6 +121,7 @@ fn entry(i: u64) -> Entry {
         model_version: 1,
         fallback: false,
         pinned: false,
+        binding: Binding::default(),
         decision: DecisionRecord::default(),
         accepted_at: 0,
         deadline_at: None,
