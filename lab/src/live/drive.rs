@@ -45,6 +45,8 @@ pub(crate) struct Row {
     pub(crate) correct: bool,
     /// Whether the accurate tier answered.
     pub(crate) dear: bool,
+    /// Whether another tier answered than was hinted when the job was taken.
+    pub(crate) rebound: bool,
     /// Why this tier; empty where there is no result.
     pub(crate) reason: String,
     /// From when it should have been sent to its end; for a refusal to the answer, in milliseconds.
@@ -92,6 +94,7 @@ struct Outcome {
     outcome: String,
     prediction: Option<String>,
     tier: Option<String>,
+    hinted_tier: Option<String>,
     reason: Option<String>,
     accepted_at: Option<u64>,
     finished_at: u64,
@@ -202,6 +205,7 @@ fn join(told: &[Answer], ended: &HashMap<String, Outcome>, offset: impl Fn(&Answ
                 ended: if answer.status.is_some_and(|status| status >= 400) { Ended::Refused } else { Ended::Failed },
                 correct: false,
                 dear: false,
+                rebound: false,
                 reason: String::new(),
                 took_ms: answer.latency_ms.unwrap_or(f64::NAN),
                 late_sent_ms: answer.start_delay_ms.unwrap_or(0.0),
@@ -214,6 +218,7 @@ fn join(told: &[Answer], ended: &HashMap<String, Outcome>, offset: impl Fn(&Answ
                 };
                 row.correct = outcome.prediction.is_some() && outcome.prediction == answer.label;
                 row.dear = outcome.tier.as_deref() == Some(super::DEAR);
+                row.rebound = outcome.hinted_tier.is_some() && outcome.hinted_tier != outcome.tier;
                 row.reason = outcome.reason.clone().unwrap_or_default();
                 row.took_ms = outcome.finished_at as f64 - begin - offset_ms;
             }
@@ -255,6 +260,7 @@ mod tests {
             outcome: what.to_owned(),
             prediction: prediction.map(str::to_owned),
             tier: Some("accurate".to_owned()),
+            hinted_tier: Some(if job == "a" { "fast" } else { "accurate" }.to_owned()),
             reason: Some("split".to_owned()),
             accepted_at: Some(accepted),
             finished_at: finished,
@@ -277,6 +283,7 @@ mod tests {
         );
         assert_eq!((rows[0].took_ms, rows[1].took_ms, rows[2].took_ms), (9.0, 290.0, 1.5));
         assert!(rows[0].correct && !rows[1].correct && rows[0].dear);
+        assert!(rows[0].rebound && !rows[1].rebound);
         assert_eq!((rows[2].offset_ms, rows[2].cycle.as_str()), (20.0, "3"));
     }
 }

@@ -36,7 +36,12 @@ pub(crate) fn picture(found: &Found) -> String {
 /// The offered load; the same for all policies.
 fn load(found: &Found) -> Chart {
     let of_first = found.runs.first().map(|run| run.curve.as_slice()).unwrap_or_default();
-    let steps = found.steps.iter().flat_map(|step| [(step.from_ms / 1e3, step.rate), (step.until_ms / 1e3, step.rate)]);
+    // No further to either side than the other panels, whose points are the seconds' middles.
+    let within = |at: f64| at.clamp(of_first.first().map_or(0.0, |p| p.at_s), of_first.last().map_or(0.0, |p| p.at_s));
+    let steps = found
+        .steps
+        .iter()
+        .flat_map(|step| [(within(step.from_ms / 1e3), step.rate), (within(step.until_ms / 1e3), step.rate)]);
     let carried = found.measured.dear().map_or(0.0, |dear| dear.carries);
     let end = found.steps.last().map_or(0.0, |step| step.until_ms / 1e3);
     let line = |name: &str, points, steps| Line { name: name.to_owned(), points, steps };
@@ -47,7 +52,7 @@ fn load(found: &Found) -> Chart {
         lines: vec![
             line("offered", of_first.iter().map(|point| (point.at_s, point.rate)).collect(), false),
             line("as planned", steps.collect(), false),
-            line("the accurate model carries", vec![(0.0, carried), (end, carried)], false),
+            line("the accurate model carries", vec![(within(0.0), carried), (within(end), carried)], false),
         ],
         ..Chart::default()
     }

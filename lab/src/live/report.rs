@@ -52,10 +52,10 @@ fn setting(found: &Found) -> String {
 fn models(found: &Found) -> String {
     let head = [
         "model alone",
-        "run of 1 ms",
+        "run of one, ms",
         "rows a run, full",
-        "that run ms",
-        "jobs/s carried",
+        "that run, ms",
+        "jobs/s settled, full",
         "idle p50 ms",
         "idle p99 ms",
         "right %",
@@ -96,7 +96,7 @@ fn policies<'a>(found: &'a Found, of: impl Fn(&'a Run) -> &'a Figures) -> String
         let figures = of(run);
         let name = Cell::new(run.policy);
         let mut cells = vec![if run.policy == "slack-split" { name.fg(Color::Green) } else { name }];
-        let shares = [figures.effective, figures.attainment, figures.accuracy, figures.dear];
+        let shares = [figures.effective, figures.attainment, figures.accuracy, figures.dear, figures.rebound];
         cells.extend(shares.map(|share| Cell::new(percent(share))));
         cells.extend([figures.p50_ms, figures.p95_ms, figures.p99_ms].map(|ms| Cell::new(format!("{ms:.1}"))));
         cells.extend([figures.late, figures.expired, figures.refused, figures.failed].map(Cell::new));

@@ -26,6 +26,8 @@ pub(crate) struct Figures {
     pub(crate) accuracy: f64,
     /// By the accurate tier, of those answered.
     pub(crate) dear: f64,
+    /// By another tier than the one hinted when the job was taken, of those answered.
+    pub(crate) rebound: f64,
     /// Answered, but too late.
     pub(crate) late: usize,
     /// Given up in time to run others.
@@ -92,6 +94,7 @@ pub(crate) fn figures<'a>(rows: impl Iterator<Item = &'a Row>, deadline_ms: f64)
         attainment: share(in_time, rows.len()),
         accuracy: share(right, in_time),
         dear: share(count(&|row| answered(row) && row.dear), count(&answered)),
+        rebound: share(count(&|row| answered(row) && row.rebound), count(&answered)),
         late: count(&|row| answered(row) && row.took_ms > deadline_ms),
         expired: count(&|row| row.ended == Ended::Expired),
         refused: count(&|row| row.ended == Ended::Refused),
@@ -160,6 +163,7 @@ mod tests {
             ended,
             correct,
             dear: correct,
+            rebound: false,
             reason: "split".to_owned(),
             took_ms,
             late_sent_ms: 0.0,
