@@ -61,7 +61,7 @@ fn asked(path: &str) -> Option<Route> {
         "/livez" => Some(Route::Live),
         "/readyz" | "/results" | "/v1/snapshot" | "/v1/catalog" | "/models" | "/v2" | "/v2/health/live"
         | "/v2/health/ready" => Some(Route::Pass(Wait::Short)),
-        _ if is_job(path.strip_suffix("/events").unwrap_or(path)) || is_oip_model(path) => {
+        _ if is_job(path.strip_suffix("/events").unwrap_or(path)) || is_decision(path) || is_oip_model(path) => {
             Some(Route::Pass(Wait::Short))
         }
         _ => None,
@@ -85,6 +85,10 @@ fn posted(path: &str) -> Option<Route> {
 
 fn is_job(path: &str) -> bool {
     path.strip_prefix("/v1/jobs/").is_some_and(is_id)
+}
+
+fn is_decision(path: &str) -> bool {
+    path.strip_prefix("/v1/decisions/").is_some_and(is_id)
 }
 
 /// Is this a path of the Open Inference Protocol, whose errors have their own form?
@@ -226,6 +230,7 @@ mod tests {
         for path in [
             "/v1/jobs/0f-1",
             "/v1/jobs/t.0f/events",
+            "/v1/decisions/t.0f",
             "/models",
             "/v2",
             "/v2/health/ready",
@@ -246,6 +251,8 @@ mod tests {
             "/Predict",
             "/v1/jobs/",
             "/v1/jobs//events",
+            "/v1/decisions/",
+            "/v1/decisions/a/b",
             "/v1/jobs/a/events/events",
             "/v1/jobs/a/b",
             "/v1/jobs/a%2Fb",

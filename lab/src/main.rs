@@ -32,6 +32,10 @@ enum Command {
     Compare(Box<sim::CompareArgs>),
     /// Compare routing policies on the real stack; `script/bench live` sets everything up and calls this.
     Live(Box<live::LiveArgs>),
+    /// Ask what would have been: offers the readings of a decision log again, to other policies or other workers.
+    ///
+    /// Example: `lab replay decisions.jsonl --policy slack-split --workers 2,4`
+    Replay(Box<sim::ReplayArgs>),
     /// Measure; `script/bench` sets everything up and calls this.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -43,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         Command::Table(args) => table::text(&args),
         Command::Compare(args) => return sim::compare(&args),
         Command::Live(args) => return live::run(&args),
+        Command::Replay(args) => sim::replay(&args)?,
         Command::Bench(bench) => return bench::run(bench),
     };
     Ok(print(&text)?)

@@ -1,4 +1,4 @@
-//! `lab compare`: a discrete-event simulator that runs `shared`'s policy beside its rivals.
+//! `lab compare`, `lab replay`: a discrete-event simulator that runs `shared`'s policy beside its rivals.
 //!
 //! Owns the rooms only. A run is `engine`'s: `workload` says who comes when, `world` what there is,
 //! `policy` who decides, `score` what it was worth, `bound` what nobody can beat. `runner` makes many
@@ -10,9 +10,11 @@ pub(crate) mod compare;
 pub(crate) mod engine;
 mod events;
 mod goals;
+mod isolates;
 pub(crate) mod policy;
 mod profile;
 mod queue;
+mod replay;
 pub(crate) mod report;
 pub(crate) mod rng;
 pub(crate) mod runner;
@@ -28,3 +30,4 @@ pub(crate) mod workload;
 pub(crate) mod world;
 
 pub(crate) use compare::{CompareArgs, compare};
+pub(crate) use replay::{ReplayArgs, replay};

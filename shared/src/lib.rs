@@ -13,5 +13,6 @@ pub mod catalog;
 pub mod reading;
 pub mod schema;
 
+pub mod accuracy;
 pub mod policy;
 pub mod snapshot;

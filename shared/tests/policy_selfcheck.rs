@@ -5,7 +5,7 @@
 use shared::policy::selfcheck::selfcheck;
 
 /// Changes with every change of what `plan` or `route` say; take the new one over after reading why it changed.
-const DIGEST: u64 = 0x10b7_994d_0db4_f09e;
+const DIGEST: u64 = 0x93ab_764b_ec3a_0945;
 
 #[test]
 fn the_digest_of_ten_thousand_cases_is_the_recorded_one() {

@@ -125,6 +125,11 @@ fn saturation_sheds_the_lowest_class_first() {
     // What is over for a moment only is queued.
     let brief = plan(&Observations { work_us: Some(10_000.0), ..over }, &Tuning::default());
     assert_eq!(brief.reject, [0.0; 3]);
+    // A plan of a burst that may be over sheds nothing.
+    let load = load(&tiers, made);
+    let job = JobSpec { class: Priority::Low, deadline_ms: Some(10_000), ..JobSpec::default() };
+    let refused = |age_ms| decide(&load, &job, &Moment { age_ms, ..Moment::default() }).refuse.is_some();
+    assert_eq!([0, 500, 501, 4_000].map(refused), [true, true, false, false]);
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct Asked<'a> {
     pub decision: Option<&'a DecisionRecord>,
     /// What of it a worker may change that the reading is handed to.
     pub binding: Binding,
+    /// Another process waits for the answer, and knows it by a name of its own.
+    pub awaited: bool,
 }
 
 /// An answer, and how it came about.
@@ -164,11 +166,16 @@ fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
         Prediction::Class(class) => Some(Arc::from(class.as_str())),
         Prediction::Value(_) => None,
     };
-    let (task, model) = (given.card.task.as_str().into(), given.card.model.as_str().into());
-    let answered = Answered { task, model, assignment: asked.assignment.clone(), prediction };
-    app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
+    app.learning.inputs.saw(&given.card.task, asked.input, now_ms(), || given.card.usual_fields());
+    if !asked.awaited {
+        let (task, model) = (given.card.task.as_str().into(), given.card.model.as_str().into());
+        let propensity = asked.decision.and_then(DecisionRecord::propensity_of_the_answer);
+        let answered = Answered { task, model, assignment: asked.assignment.clone(), prediction, propensity };
+        app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
+    }
     if let Some(run) = run {
         shadow(app, asked, given, run);
+        app.learning.pairs.saw(app, asked.request_id, asked.input, &given.card, &given.answer);
     }
 }
 

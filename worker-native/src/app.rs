@@ -11,7 +11,9 @@ use crate::admission::Admission;
 use crate::answering::remote::Waiters;
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::decisions::Decisions;
 use crate::engine::Engine;
+use crate::learning::Learning;
 use crate::queue::Queue;
 use crate::rollout::Ledger;
 use crate::routing::planner::Planner;
@@ -41,12 +43,16 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What answered which request, for labels that come later.
     pub ledger: Ledger,
+    /// What labels have taught.
+    pub learning: Learning,
     /// Load and accuracy.
     pub snapshots: Snapshots,
     /// How the load is split.
     pub planner: Planner,
     /// Which policy is in force.
     pub policies: Policies,
+    /// What was decided, for who asks later.
+    pub decisions: Decisions,
     /// Who still fits into the queue.
     pub admission: Admission,
     /// Places for texts and series in the making.
@@ -79,11 +85,13 @@ impl App {
     pub fn new(config: Config, engine: Arc<Engine>, queue: Arc<dyn Queue>, webhooks: Webhooks, cache: Cache) -> Self {
         let boot = uuid::Uuid::new_v4().as_u64_pair().0;
         let snapshots = Snapshots::new(&engine.catalog(), boot);
-        let policies = Policies::new(config.routing.policy, config.routing.policy_set);
+        let policies = Policies::new(&config.routing);
         let draining = AtomicBool::new(false);
         let streams = Arc::new(Semaphore::new(config.http.stream_max_active));
         let watchers = Arc::new(Semaphore::new(config.http.watch_max_active));
         let admission = Admission::new(config.queue.max_wait);
+        let learning = Learning::new(&config.learning);
+        let decisions = Decisions::new(&config.decisions);
         let (metrics, started) = (engine.metrics().clone(), Instant::now());
         Self(Arc::new(Parts {
             config,
@@ -93,9 +101,11 @@ impl App {
             cache,
             metrics,
             ledger: Ledger::default(),
+            learning,
             snapshots,
             planner: Planner::new(boot),
             policies,
+            decisions,
             admission,
             streams,
             watchers,

@@ -24,6 +24,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::task::TaskTracker;
 
+use crate::config::Secret;
+
 pub use key::{Key, KeyBase, Part};
 
 use flight::Flights;
@@ -64,8 +66,8 @@ pub struct CacheConfig {
     pub max_bytes: u64,
     /// How long a row is served.
     pub ttl: Duration,
-    /// Where Redis is; may hold a password, so it is never printed.
-    pub redis_url: String,
+    /// Where Redis is; may hold a password.
+    pub redis_url: Secret,
     /// First part of every Redis key.
     pub prefix: String,
     /// How long a look into Redis may take before the model is run instead.
@@ -95,7 +97,7 @@ impl Default for CacheConfig {
             max_entries: 10_000,
             max_bytes: 64 << 20,
             ttl: Duration::from_secs(60),
-            redis_url: "redis://127.0.0.1:6379".to_owned(),
+            redis_url: Secret::from("redis://127.0.0.1:6379".to_owned()),
             prefix: "ir".to_owned(),
             redis_timeout: Duration::from_millis(50),
             redis_worth: Duration::from_micros(500),

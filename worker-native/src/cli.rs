@@ -1,4 +1,4 @@
-//! The command line: `infer-router serve | load | dlq | models | doctor`.
+//! The command line: `infer-router serve | load | dlq | why | models | doctor`.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Source};
-use crate::{dlq, doctor, load, models_cli, serve, telemetry};
+use crate::{dlq, doctor, load, models_cli, serve, telemetry, why};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -32,6 +32,8 @@ enum Command {
     Load(Box<load::LoadArgs>),
     /// Look at jobs that were given up, hand them in again, drop them.
     Dlq(Box<dlq::DlqArgs>),
+    /// Tell why a reading got its tier: the numbers behind a decision, in words and figures.
+    Why(why::WhyArgs),
     /// Look at model files, make slow ones fast, check the model repository.
     Models(models_cli::ModelsArgs),
     /// Check Redis (or the queue's file) and the models, and say what to change.
@@ -88,6 +90,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Serve(args) => run_serve(args).await?,
         Command::Load(args) => load::run(*args).await?,
         Command::Dlq(args) => dlq::run(*args).await?,
+        Command::Why(args) => why::run(args).await?,
         Command::Models(args) => models_cli::run(args, model_defaults()).await?,
         Command::Doctor(args) => return run_doctor(&args).await,
     }

@@ -5,7 +5,9 @@
 //! the environment wins. All faults are told at once, each with name, value and rule.
 
 mod cache;
+mod decisions;
 mod http;
+mod learning;
 mod log;
 mod models;
 mod oip;
@@ -18,14 +20,16 @@ use std::time::Duration;
 
 use crate::cache::CacheConfig;
 use crate::webhook::WebhookConfig;
+pub use decisions::DecisionsConfig;
 pub use http::HttpConfig;
+pub use learning::LearningConfig;
 pub use log::LogConfig;
 pub use models::ModelsConfig;
 pub use oip::OipConfig;
 pub use queue::{FileSync, QueueConfig};
 pub use routing::RoutingConfig;
 use source::Reader;
-pub use source::{ConfigError, Setting, Source};
+pub use source::{ConfigError, Secret, Setting, Source};
 
 /// The service's whole configuration.
 #[derive(Debug, Clone)]
@@ -46,6 +50,10 @@ pub struct Config {
     pub cache: CacheConfig,
     /// How decisions are made.
     pub routing: RoutingConfig,
+    /// Which decisions are logged.
+    pub decisions: DecisionsConfig,
+    /// What is learned from labels.
+    pub learning: LearningConfig,
     /// How logs look.
     pub log: LogConfig,
     /// Every setting as read, for `--print-config`.
@@ -97,6 +105,8 @@ impl Config {
         let mut models = models::read(&mut read);
         let cache = cache::read(&mut read, &queue);
         let routing = routing::read(&mut read);
+        let decisions = decisions::read(&mut read);
+        let learning = learning::read(&mut read, &queue);
         let log = log::read(&mut read);
         if usize::try_from(queue.claim_batch).is_ok_and(|claimed| claimed > models.max_waiting) {
             read.fault(
@@ -119,7 +129,7 @@ impl Config {
         };
         // Its readings are run elsewhere; what cannot be (tensors of /v2, texts made step by step) is loaded when asked for.
         models.load_all &= role != Role::Api;
-        Ok(Self { role, http, oip, queue, webhook, models, cache, routing, log, settings })
+        Ok(Self { role, http, oip, queue, webhook, models, cache, routing, decisions, learning, log, settings })
     }
 }
 
@@ -182,7 +192,8 @@ mod tests {
         let config = read(&[("REDIS_URL", "redis://:hunter2@127.0.0.1:6379")], "").unwrap();
         let setting = config.settings.iter().find(|setting| setting.name == "REDIS_URL").unwrap();
         assert!(!setting.value.contains("hunter2"), "{}", setting.value);
-        assert!(!format!("{:?}", config.settings).contains("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(config.queue.is_shared() && config.queue.redis_url.contains("hunter2"), "it is used");
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub async fn run(app: App, task: String, shutdown: CancellationToken) {
 
 impl Consumer {
     async fn consume(self: &Arc<Self>) {
+        let mut unanswered = None;
         let room = Arc::new(Semaphore::new(self.app.config.queue.concurrency as usize));
         let mut jobs = JoinSet::new();
         let mut backoff = Backoff::default();
@@ -81,7 +82,7 @@ impl Consumer {
             }
             let places = places(&room, first, most);
             let limit = places.len();
-            match self.take(limit, &mut reclaim_at).await {
+            match self.take(limit, &mut reclaim_at, &mut unanswered).await {
                 Ok(claimed) if claimed.is_empty() => {
                     drop(places);
                     self.wait(&mut backoff).await;
@@ -95,18 +96,32 @@ impl Consumer {
             }
             while jobs.try_join_next().is_some() {}
         }
+        if self.settle_claims(&mut unanswered).await.is_err() {
+            tracing::warn!(task = %self.task, "claims without an answer are left to their lease");
+        }
         self.drain(jobs).await;
     }
 
     /// Takes jobs that lost their consumer, when it is time for that, and new ones otherwise.
-    async fn take(&self, limit: usize, reclaim_at: &mut Instant) -> Result<Vec<Claimed>, QueueError> {
+    ///
+    /// `unanswered` is since when claims have got no answer: they may have been made all the same, and no start of
+    /// these jobs is to be charged.
+    async fn take(
+        &self,
+        limit: usize,
+        reclaim_at: &mut Instant,
+        unanswered: &mut Option<Instant>,
+    ) -> Result<Vec<Claimed>, QueueError> {
+        self.settle_claims(unanswered).await?;
         let queue = &self.app.queue;
+        let begun = Instant::now();
         if Instant::now() >= *reclaim_at {
             // Soon after a lease ends its job restarts, and a look costs little. Noted first: a look that fails must
             // not keep new jobs from being claimed.
             let pause = (self.app.config.queue.lease / 3).clamp(Duration::from_millis(50), Duration::from_secs(1));
             *reclaim_at = Instant::now() + pause;
-            let reclaimed = queue.reclaim(&self.task, &self.name, limit).await?;
+            let reclaimed = queue.reclaim(&self.task, &self.name, limit).await;
+            let reclaimed = reclaimed.inspect_err(|_| *unanswered = Some(begun))?;
             if !reclaimed.is_empty() {
                 // There may be more: looked at again as soon as there is room.
                 tracing::info!(task = %self.task, jobs = reclaimed.len(), "took over jobs whose lease ended");
@@ -118,7 +133,19 @@ impl Consumer {
                 Err(error) => tracing::warn!(task = %self.task, %error, "the queue could not be looked after"),
             }
         }
-        queue.claim(&self.task, &self.name, limit).await
+        queue.claim(&self.task, &self.name, limit).await.inspect_err(|_| *unanswered = Some(begun))
+    }
+
+    /// Hands back what claims without an answer may have taken.
+    async fn settle_claims(&self, unanswered: &mut Option<Instant>) -> Result<(), QueueError> {
+        let Some(since) = *unanswered else { return Ok(()) };
+        let (queue, held) = (&self.app.queue, self.held.tickets());
+        let jobs = queue.release_unknown(&self.task, &self.name, &held, since.elapsed()).await?;
+        if jobs > 0 {
+            tracing::info!(task = %self.task, jobs, "handed back what claims had taken whose answers were lost");
+        }
+        *unanswered = None;
+        Ok(())
     }
 
     fn report(&self, tended: Tended) {

@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 pub use answer::{Answer, Card, Prediction};
 pub use batcher::RunFacts;
+pub use explain::{Usual, UsualField};
 use index::Index;
 use loader::Loader;
 pub use pool::{Pool, PoolError, WarmUp};

@@ -1,7 +1,9 @@
 //! The HTTP doors: which path goes where, and the rim around all of them.
 
+mod accuracy;
 mod body;
 mod dead;
+mod decisions;
 pub mod error;
 mod feedback;
 mod health;
@@ -49,6 +51,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/snapshot", get(views::snapshot))
         .route("/v1/catalog", get(views::catalog))
         .route("/v1/policy", get(policy::show).put(policy::put))
+        .route("/v1/accuracy", get(accuracy::accuracy))
         .merge(oip::health_router(oip.clone()));
     let api = Router::new()
         .route("/predict", post(predict::predict))
@@ -65,6 +68,7 @@ pub fn router(app: App) -> Router {
         .route("/v1/dead/requeue", post(dead::requeue))
         .route("/v1/dead/drop", post(dead::drop_many))
         .route("/v1/dead/{id}", get(dead::show).delete(dead::drop_one))
+        .route("/v1/decisions/{id}", get(decisions::decision))
         .route("/feedback", post(feedback::feedback))
         .merge(oip::router(oip));
     let routes = if app.config.role.serves_api() { health.merge(api) } else { health };

@@ -9,7 +9,9 @@ pub mod cache;
 pub mod config;
 pub mod telemetry;
 
+pub mod decisions;
 pub mod http;
+pub mod learning;
 pub mod rollout;
 pub mod routing;
 
@@ -21,9 +23,11 @@ pub mod onnx;
 pub mod queue;
 pub mod webhook;
 
+mod client;
 pub mod dlq;
 pub mod doctor;
 pub mod load;
 pub mod models_cli;
+pub mod why;
 
 pub mod clock;

@@ -10,9 +10,9 @@ pub mod spool;
 pub mod sqlite;
 
 pub use contract::{
-    AWAITED_TTL, Begun, Bound, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Depths, Enqueued, Facts,
-    Full, JobBook, JobQueue, NewJob, Once, Outbox, Queue, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage,
-    Retry, Settled, Settlement, Stored, Tended,
+    AWAITED_TTL, Begun, Belief, Bound, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Depths, Enqueued,
+    Facts, Full, JobBook, JobQueue, Labelled, Labels, NewJob, NewLabel, Once, Outbox, Queue, QueueError, Replays,
+    ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement, Stored, Tended,
 };
 pub use job::{AttemptError, Claimed, Entry, JobState, Outcome, Priority, ResultRecord, Ticket};
 pub use redis::RedisQueue;

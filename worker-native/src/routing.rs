@@ -11,6 +11,7 @@ pub mod policies;
 mod presence;
 mod record;
 pub mod snapshots;
+mod weighed;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::engine::index::{Index, Model, Task};
 use crate::rollout::{Assignment, Rollout};
 pub use record::{Advice, Binding, DecisionRecord};
 use snapshots::Snapshots;
+pub use weighed::{Alternative, Weighed};
 
 /// The version that is to answer, and why.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct Routed {
     pub decision: DecisionRecord,
     /// What a worker may still change.
     pub binding: Binding,
+    /// What was weighed.
+    pub weighed: Weighed,
 }
 
 /// Why no version was found.
@@ -68,7 +72,7 @@ pub fn choose(
     let gone = || NoVersion::Unavailable(format!("task `{name}` is not served any more"));
     let task = index.tasks.get(name).ok_or_else(gone)?;
     let named = request.model_name.as_deref().and_then(|name| request.task.model(name));
-    let (model, mut decision, replaced) = match named {
+    let (model, (mut decision, weighed), replaced) = match named {
         Some(named) => {
             let model = task.models.get(&named.name).ok_or_else(gone)?;
             (model, pinned_decision((request, request_id), model, (snapshots, policy), advice), false)
@@ -95,6 +99,7 @@ pub fn choose(
         fallback: fallback || replaced,
         decision,
         binding,
+        weighed,
     })
 }
 
@@ -103,14 +108,14 @@ fn pinned_decision(
     model: &Model,
     (snapshots, policy): (&Snapshots, &Policy),
     advice: &Advice,
-) -> DecisionRecord {
+) -> (DecisionRecord, Weighed) {
     let schema = &request.task.schema;
     let load = snapshots.load(&schema.name);
     let tier = model.folder.tier.as_deref();
     let position = tier.and_then(|tier| schema.tier_index(tier));
     let own = own_decision(policy, snapshots, &load, (request, request_id), position);
     let accuracy = tier.and_then(|tier| load.accuracy_of(tier));
-    DecisionRecord {
+    let record = DecisionRecord {
         by: if advice.pinned() { "edge" } else { "native" }.to_owned(),
         tier: model.folder.tier.clone(),
         reason: Reason::CallerPinned.name().to_owned(),
@@ -119,7 +124,8 @@ fn pinned_decision(
         snapshot_age_ms: advice.snapshot_age_ms(),
         on_time: position.and_then(|position| record::on_time(&load, &own, position)),
         ..DecisionRecord::default()
-    }
+    };
+    (record, Weighed::new(policy, &load, request, &own))
 }
 
 /// What the policy says here and now, with the draws that the edge has for the same request.
@@ -152,7 +158,7 @@ fn decide<'t>(
     policy: &Policy,
     (request, request_id): (&Request<'_>, &str),
     advice: &Advice,
-) -> Result<(&'t Model, DecisionRecord, bool), NoVersion> {
+) -> Result<(&'t Model, (DecisionRecord, Weighed), bool), NoVersion> {
     let schema = &request.task.schema;
     let load = snapshots.load(&schema.name);
     let own = own_decision(policy, snapshots, &load, (request, request_id), None);
@@ -182,7 +188,8 @@ fn decide<'t>(
         decision.accuracy = decision.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
     }
     // A model of the type that was asked for is what the caller wanted, not a substitute.
-    Ok((model, decision, replaced && request.model_type.is_none()))
+    let weighed = Weighed::new(policy, &load, request, &own);
+    Ok((model, (decision, weighed), replaced && request.model_type.is_none()))
 }
 
 /// The model of a tier, where it can be served and is of the type; else that of the nearest cheaper tier, then of a

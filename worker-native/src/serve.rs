@@ -15,8 +15,10 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::decisions::log;
 use crate::doctor::preflight::{self, Preflight};
 use crate::engine::{Engine, watch};
+use crate::learning::answers;
 use crate::queue;
 use crate::routing::feed;
 use crate::webhook::{self, Webhooks};
@@ -40,6 +42,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     let queue = queue::open(&config.queue).context("the queue cannot be opened; see REDIS_URL and QUEUE_FILE")?;
     let webhooks = Webhooks::new(&config.webhook).map_err(anyhow::Error::msg)?;
     let app = App::new(config, engine, queue, webhooks, cache);
+    let log = log::Writer::start(&app)?;
     if let Err(error) = feed::refresh(&app).await {
         tracing::warn!(%error, "the queue cannot be used at start; /data answers 503 until it can");
     }
@@ -48,6 +51,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
         tasks.spawn(preflight::when_back(app.clone(), shutdown.clone()));
     }
     start(&tasks, &shutdown, "snapshot feed", feed::run(app.clone(), shutdown.clone()));
+    start(&tasks, &shutdown, "answers for labels", answers::run(app.clone(), shutdown.clone()));
     start(&tasks, &shutdown, "model watch", keep_models(app.clone(), shutdown.clone()));
     if app.config.role.consumes() {
         start(&tasks, &shutdown, "consumers", consume_all(app.clone(), tasks.clone(), shutdown.clone()));
@@ -75,6 +79,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> anyhow::Resul
     if tokio::time::timeout(limit, under_way).await.is_err() {
         tracing::warn!("jobs still running at DRAIN_TIMEOUT_MS come back after their lease");
     }
+    log.close(limit).await;
     if tokio::time::timeout(limit, app.engine.shut_down(&engine_tasks)).await.is_err() {
         tracing::warn!("a model still runs at DRAIN_TIMEOUT_MS; its answer is lost, its job is not");
     }

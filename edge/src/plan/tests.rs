@@ -1,7 +1,7 @@
 use std::rc::Rc;
 
 use shared::catalog::Catalog;
-use shared::policy::{Plan, Policy, PolicyKind, Profile};
+use shared::policy::{Policy, PolicyKind, Profile};
 use shared::snapshot::cache::Freshness;
 use shared::snapshot::{Snapshot, TierLoad};
 
@@ -142,7 +142,14 @@ fn planned_share(share: f32, age_ms: u64) -> SnapshotCache {
         measured: Some(Profile { alpha_us: us, beta_us: us, sd_us: 0.0, cap: 8 }),
         ..TierLoad::default()
     };
-    let plan = Plan { mode: Mode::Normal, rate: 10.0, workers: 4.0, x0: share, x_inf: share, ..Plan::default() };
+    let plan = policy::Plan {
+        mode: Mode::Normal,
+        rate: 10.0,
+        workers: 4.0,
+        x0: share,
+        x_inf: share,
+        ..policy::Plan::default()
+    };
     let tiers = vec![tier("fast", 100.0, 0.8), tier("accurate", 1_000.0, 0.95)];
     let load = TaskLoad { task: "pump".to_owned(), tiers, plan: Some(plan) };
     let mut cache = SnapshotCache::new();
@@ -186,7 +193,7 @@ fn a_policy_in_the_plan_overrules_the_setting() {
     let mut cache = planned_share(1.0, 0);
     let Sight::Fresh(load, _) = cache.sight("pump", NOW, config().freshness) else { panic!("it is fresh") };
     let policy = Policy { kind: PolicyKind::AlwaysFast, ..Policy::default() };
-    let plan = load.plan.map(|plan| Plan { policy: Some(policy), ..plan });
+    let plan = load.plan.map(|plan| policy::Plan { policy: Some(policy), ..plan });
     let tasks = vec![TaskLoad { plan, ..load.clone() }];
     cache.merge(&Snapshot { boot: 1, seq: 2, at: 2, tasks }, NOW);
     assert_eq!(advice(GOOD, &cache), Some(("fast".to_owned(), Reason::PolicyFixed)));

@@ -209,3 +209,34 @@ fn write(args: &CompareArgs, found: &Study) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Only {
+        #[command(flatten)]
+        args: CompareArgs,
+    }
+
+    #[test]
+    fn wrong_names_are_answered_with_the_right_ones() {
+        let error = |words: [&str; 3]| Only::try_parse_from(words).unwrap_err().to_string();
+        assert!(error(["compare", "--workload", "W8"]).contains("W12: bursty"));
+        assert!(error(["compare", "--policy", "best"]).contains("slackfit: SuperServe"));
+        assert!(error(["compare", "--seeds", "0"]).contains("1..=1000"));
+    }
+
+    #[test]
+    fn both_ends_are_always_run() {
+        let args = Only::try_parse_from(["compare", "--policy", "slack-split"]).unwrap().args;
+        assert_eq!(policies(&args), ["always-fast", "always-accurate", "slack-split"]);
+        let all = Only::try_parse_from(["compare"]).unwrap().args;
+        assert!(policies(&all).len() < ALL.len(), "ablations only where they are asked for");
+        let more = Only::try_parse_from(["compare", "--policy", "ablations"]).unwrap().args;
+        assert_eq!(policies(&more).len(), ALL.len());
+    }
+}

@@ -6,26 +6,15 @@
 use std::collections::VecDeque;
 
 use super::events::{Agenda, Event};
-use super::policy::{Batches, Bench, EdgeJob, Label, Picture, Policy, Seen};
+use super::isolates::{Isolates, newest};
+use super::policy::{Batches, EdgeJob, Label, Picture, Policy};
 use super::queue::{Claimed, Queue};
-use super::rng::{Rng, of_job};
+use super::rng::{Rng, of_job, salt};
 use super::score::{Ending, Score};
 use super::watch::Watch;
-use super::workers::Worker;
+use super::workers::{Free, Worker};
 use super::workload::{Arrival, Arrivals};
 use super::world::{Change, World};
-
-/// Salts of the numbers that belong to a job.
-pub(crate) mod salt {
-    /// Is the answer labelled?
-    pub(crate) const LABELLED: u64 = 1;
-    /// Is the answer right?
-    pub(crate) const CORRECT: u64 = 2;
-    /// The policy's own draw.
-    pub(crate) const ROUTE: u64 = 3;
-    /// Does an isolate get a snapshot?
-    pub(crate) const LOST: u64 = 4;
-}
 
 /// What came of a run.
 #[derive(Debug)]
@@ -34,13 +23,6 @@ pub(crate) struct Outcome {
     pub(crate) score: Score,
     /// The course of the run, where it was asked for.
     pub(crate) watch: Option<Watch>,
-}
-
-/// What an isolate remembers.
-#[derive(Debug, Clone, Copy, Default)]
-struct Isolate {
-    seq: u64,
-    sent: [u32; super::world::MAX_TIERS],
 }
 
 #[derive(Debug)]
@@ -60,7 +42,7 @@ struct Engine<'a, P: ?Sized> {
     noise: Rng,
     watch: Watch,
     keep_watch: bool,
-    isolates: Vec<Isolate>,
+    isolates: Isolates,
     propensity: Vec<f32>,
     labels: VecDeque<(u64, Label)>,
     score: Score,
@@ -92,7 +74,7 @@ pub(crate) fn run<P: Policy + ?Sized>(
         noise: Rng::new(seed, 0x5e4_71ce),
         watch: Watch::new(world),
         keep_watch,
-        isolates: vec![Isolate::default(); world.delivery.isolates.max(1) as usize],
+        isolates: Isolates::new(world),
         propensity: vec![1.0; arrivals.jobs.len()],
         labels: VecDeque::new(),
         score: Score::new(world, arrivals),
@@ -209,15 +191,10 @@ impl<P: Policy + ?Sized> Engine<'_, P> {
         self.next += 1;
         let (class, isolate) = (usize::from(arrival.class), u32::from(arrival.isolate));
         let newest = newest(self.world, &self.watch, self.seed, arrival.at_us, isolate);
-        let memory = &mut self.isolates[isolate as usize];
-        if let Some(seen) = newest
-            && seen.seq != memory.seq
-        {
-            *memory = Isolate { seq: seen.seq, ..Isolate::default() };
-        }
+        self.isolates.got(isolate, newest.map(|seen| seen.seq));
         let age_us = newest.map_or(0, |seen| arrival.at_us.saturating_sub(seen.at_us));
         let edge = EdgeJob { job, class, now_us: arrival.at_us, seed: self.seed };
-        let picture = Picture { seen: newest, age_us, sent: &memory.sent };
+        let picture = Picture { seen: newest, age_us, sent: self.isolates.sent(isolate) };
         let choice = self.policy.edge(edge, picture, self.world);
         let spec = &self.world.classes[class];
         let claimed = Claimed {
@@ -233,7 +210,7 @@ impl<P: Policy + ?Sized> Engine<'_, P> {
             self.score.end(&claimed, Ending::Refused);
             return;
         }
-        memory.sent[choice.tier] += 1;
+        self.isolates.send(isolate, choice.tier);
         self.propensity[job as usize] = choice.propensity as f32;
         self.watch.arrived(self.now, choice.tier, class);
         self.queue.push(claimed);
@@ -360,32 +337,4 @@ impl<P: Policy + ?Sized> Engine<'_, P> {
             self.poll(worker);
         }
     }
-}
-
-/// What a free worker knows of itself.
-#[derive(Debug, Clone, Copy)]
-struct Free {
-    now_us: u64,
-    worker: usize,
-    pace: f64,
-    only: Option<usize>,
-    alive: usize,
-}
-
-impl Free {
-    const fn bench<'a>(self, queue: &'a Queue, world: &'a World) -> Bench<'a> {
-        let Self { now_us, worker, pace, only, alive } = self;
-        Bench { now_us, worker, pace, only, alive, queue, world }
-    }
-}
-
-/// The newest snapshot that an isolate has at a moment.
-fn newest<'a>(world: &World, watch: &'a Watch, seed: u64, at_us: u64, isolate: u32) -> Option<&'a Seen> {
-    let delivery = &world.delivery;
-    let newest = at_us.checked_sub(delivery.age_us)? / delivery.period_us + 1;
-    let got = |seq: &u64| {
-        delivery.lost <= 0.0 || of_job(seed ^ u64::from(isolate) << 40, *seq as u32, salt::LOST) >= delivery.lost
-    };
-    let mut candidates = (newest.saturating_sub(16).max(1)..=newest).rev();
-    candidates.find(got).and_then(|seq| watch.seen(seq))
 }

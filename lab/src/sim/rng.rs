@@ -3,6 +3,18 @@
 //! What belongs to a job (its isolate, its class, whether it is labelled) is a hash of the job, not
 //! the next number of a stream: so every policy meets the very same jobs.
 
+/// Salts of the numbers that belong to a job.
+pub(crate) mod salt {
+    /// Is the answer labelled?
+    pub(crate) const LABELLED: u64 = 1;
+    /// Is the answer right?
+    pub(crate) const CORRECT: u64 = 2;
+    /// The policy's own draw.
+    pub(crate) const ROUTE: u64 = 3;
+    /// Does an isolate get a snapshot?
+    pub(crate) const LOST: u64 = 4;
+}
+
 /// A stream of random numbers.
 #[derive(Debug)]
 pub(crate) struct Rng(fastrand::Rng);

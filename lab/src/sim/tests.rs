@@ -1,12 +1,19 @@
 //! The simulator against theory, and against itself.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use proptest::prelude::*;
 
 use super::bound;
 use super::engine::{Outcome, run};
+use super::goals::goals;
 use super::policy::catalog::{ALL, Tuned, make};
 use super::policy::fixed::Fixed;
-use super::workload::{Arrivals, Shape};
+use super::report::charts::charts;
+use super::report::{files, html, tables};
+use super::study::{Asked, runs, study, with_ends};
+use super::workload::{Arrivals, Shape, catalog};
 use super::world::{Change, Class, Tier, World};
 
 const TUNED: Tuned = Tuned { threshold: 24, crowds: [8; 4], carries: [4_000.0, 700.0, 0.0, 0.0] };
@@ -129,4 +136,37 @@ proptest! {
         let effective = outcome.score.all.effective();
         prop_assert!(effective <= bound + 1e-9, "{}: {effective} over {bound}", ALL[policy].name);
     }
+}
+
+#[test]
+fn a_comparison_is_told_in_every_form() {
+    let base = World::reference();
+    let jobs = 4_000;
+    let mut loads = catalog::all(&base, jobs, Path::new("no such folder")).unwrap();
+    // Recorded workloads are left out where no trace is; the others are all there.
+    let families: std::collections::BTreeSet<&str> = loads.iter().map(|load| load.family.as_str()).collect();
+    assert_eq!(families.len(), catalog::FAMILIES.len() - 2);
+    loads.retain(|load| ["W2 CV2 8, load 0.35", "W4 MMPP"].contains(&load.title().as_str()));
+    let policies = with_ends(vec!["slack-split", "slackfit"]);
+    let asked = Asked { seeds: 2, jobs, policies, system: "a test".to_owned() };
+    let told = AtomicU64::new(0);
+    let wanted = runs(&loads, &asked, true);
+    let found = study(&loads, asked, true, 2, &|| {
+        told.fetch_add(1, Ordering::Relaxed);
+    });
+    assert_eq!(told.into_inner(), wanted);
+    assert_eq!(found.rows.len(), 2 * 4);
+    let fast = found.overall.iter().find(|overall| overall.policy == "always-fast").unwrap();
+    assert_eq!(fast.gap_closed.mean, 0.0);
+
+    let json: serde_json::Value = serde_json::from_str(&files::json(&found).unwrap()).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), 8);
+    assert!(json["goals"].as_array().unwrap().iter().any(|goal| goal["met"].is_boolean()));
+    let csv = files::csv(&found).unwrap();
+    assert_eq!(csv.lines().count(), 1 + found.rows.len() + found.staleness.len());
+    let page = html::page(&found, &goals(&found), &charts(&found));
+    assert!(page.contains("<svg") && page.contains("slack-split-edge") && !page.contains("NaN"));
+    assert!(!page.contains("http://") || page.matches("http://").count() == page.matches("http://www.w3.org").count());
+    let text = tables::overall(&found.overall) + &tables::staleness(&found.staleness) + &tables::goals(&goals(&found));
+    assert!(text.contains("slackfit") && !text.contains("NaN"), "{text}");
 }

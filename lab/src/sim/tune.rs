@@ -74,8 +74,8 @@ mod tests {
     fn a_tier_carries_less_than_its_capacity_and_more_than_half() {
         let world = World::reference();
         let carries = carries(&world, 20_000);
-        for tier in 0..2 {
-            let share = carries[tier] / world.capacity(tier);
+        for (tier, carried) in carries.iter().enumerate().take(2) {
+            let share = carried / world.capacity(tier);
             // A little over 1: a short run ends before its queue is too long.
             assert!((0.5..1.05).contains(&share), "{tier}: {share}");
         }

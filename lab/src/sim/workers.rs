@@ -1,7 +1,8 @@
 //! A simulated worker: what it holds, what it runs, how fast it seems to itself.
 
-use super::policy::Batches;
-use super::queue::Claimed;
+use super::policy::{Batches, Bench};
+use super::queue::{Claimed, Queue};
+use super::world::World;
 
 /// How much of each new duration goes into the pace a worker believes in.
 const PACE_GAIN: f64 = 0.1;
@@ -118,5 +119,28 @@ impl Worker {
         self.todo.clear();
         lost.sort_unstable_by_key(|job| (job.finish_by_us, job.job));
         lost
+    }
+}
+
+/// What a free worker knows of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Free {
+    /// Now, in microseconds.
+    pub(crate) now_us: u64,
+    /// Which worker.
+    pub(crate) worker: usize,
+    /// How many times longer than its profile its batches take.
+    pub(crate) pace: f64,
+    /// The one tier it has, where pools are dedicated.
+    pub(crate) only: Option<usize>,
+    /// Workers believed to live.
+    pub(crate) alive: usize,
+}
+
+impl Free {
+    /// With the queue before it.
+    pub(crate) const fn bench<'a>(self, queue: &'a Queue, world: &'a World) -> Bench<'a> {
+        let Self { now_us, worker, pace, only, alive } = self;
+        Bench { now_us, worker, pace, only, alive, queue, world }
     }
 }

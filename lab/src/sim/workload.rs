@@ -11,7 +11,7 @@ use super::rng::of_job;
 use super::world::World;
 pub(crate) use shape::Shape;
 
-/// Salts of the numbers that belong to a job; `engine::salt` has the others.
+/// Salts of the numbers that belong to a job; `rng::salt` has the others.
 const CLASS: u64 = 11;
 const ISOLATE: u64 = 12;
 /// Share of a run's length that is not scored, at most [`WARM_UP_US`].

@@ -14,10 +14,17 @@ use crate::reading::Priority;
 /// Longest time to wait that is advised, in milliseconds.
 const LONGEST_MS: f32 = 60_000.0;
 
-/// When to come back, in milliseconds; none where the job is welcome. `hopeless` says that it would be late even alone.
-pub(super) fn refuse(plan: &Plan, job: &JobSpec, moment: &Moment, outlook: &Outlook, hopeless: bool) -> Option<u32> {
+/// When to come back, in milliseconds; none where the job is welcome. `hopeless` says that it would be late even alone,
+/// `young` that the plan is of now: what an old one sheds is a burst that may be over.
+pub(super) fn refuse(
+    plan: &Plan,
+    job: &JobSpec,
+    moment: &Moment,
+    outlook: &Outlook,
+    (hopeless, young): (bool, bool),
+) -> Option<u32> {
     let class = Priority::ALL.iter().position(|class| *class == job.class).unwrap_or(0);
-    let shed = plan.reject.get(class).copied().unwrap_or(0.0);
+    let shed = if young { plan.reject.get(class).copied().unwrap_or(0.0) } else { 0.0 };
     if !hopeless && fraction(moment.draws.admit) >= shed {
         return None;
     }

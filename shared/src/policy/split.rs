@@ -105,6 +105,7 @@ pub(super) fn decide(plan: &Plan, load: &TaskLoad, job: &JobSpec, pinned: Option
     };
     // What is behind the last tier of which there are numbers is not judged.
     let judged = judge && tier < n;
+    let young = micros(moment.age_ms) <= STALE * plan.period_us;
     Decision {
         tier,
         reason,
@@ -115,7 +116,7 @@ pub(super) fn decide(plan: &Plan, load: &TaskLoad, job: &JobSpec, pinned: Option
         share: split.share,
         completion_us: view.completion,
         on_time: view.on_time,
-        refuse: if judged { admit::refuse(plan, job, moment, &outlook, hopeless) } else { None },
+        refuse: if judged { admit::refuse(plan, job, moment, &outlook, (hopeless, young)) } else { None },
     }
 }
 

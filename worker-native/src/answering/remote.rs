@@ -219,7 +219,6 @@ async fn cancel(app: &App, task: &str, job_id: &str) -> Result<Cancelled, QueueE
 
 fn entry(app: &App, asked: &Asked<'_>, deadline: Instant) -> Entry {
     let card = asked.version.card();
-    let accepted_at = now_ms();
     let left = u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX);
     let decision = asked.decision.cloned().unwrap_or_else(|| DecisionRecord {
         by: "native".to_owned(),
@@ -230,26 +229,18 @@ fn entry(app: &App, asked: &Asked<'_>, deadline: Instant) -> Entry {
         let catalog = app.engine.catalog();
         catalog.task(&card.task).and_then(|task| task.schema.tiers.last().cloned()).unwrap_or_default()
     };
+    let lane = card.tier.clone().unwrap_or_else(dearest);
+    let entry = Entry::new(&card.task, &lane, (&card.model, card.version), asked.input.clone());
     Entry {
-        job_id: Entry::new_id(&card.task),
         request_id: asked.request_id.to_owned(),
-        task: card.task.clone(),
         sensor_id: asked.sensor_id.map(str::to_owned),
-        timestamp: None,
-        lane: card.tier.clone().unwrap_or_else(dearest),
-        model: card.model.clone(),
-        model_version: card.version,
-        fallback: false,
         pinned: !asked.assignment.is_compared(),
         binding: asked.binding,
         decision,
-        accepted_at,
-        deadline_at: Some(accepted_at.saturating_add(left)),
+        deadline_at: Some(entry.accepted_at.saturating_add(left)),
         priority: Priority::High,
-        tenant: None,
-        callback: None,
         awaited: true,
-        input: asked.input.clone(),
+        ..entry
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn read(read: &mut Reader) -> ModelsConfig {
         load_all: read.flag(
             "LOAD_ALL_MODELS",
             true,
-            "load every model version at start; false loads each on its first use",
+            "load every model version at start; false loads each on its first use, as ROLE=api always does",
         ),
         idle: some_millis(
             read.number(

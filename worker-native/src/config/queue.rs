@@ -3,19 +3,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::source::Reader;
+use super::source::{Reader, Secret};
 use super::{millis, to_u32};
 use crate::queue::link::Address;
 
 /// Where the queue is, and its promises.
 #[derive(Debug, Clone)]
 pub struct QueueConfig {
-    /// Where Redis is; may hold a password, so it is never printed. Empty: the queue is the file.
-    pub redis_url: String,
+    /// Where Redis is; may hold a password. Empty: the queue is the file.
+    pub redis_url: Secret,
     /// The queue's file where there is no Redis.
     pub file: PathBuf,
     /// What a commit to the file waits for.
     pub file_sync: FileSync,
+    /// How long a step on the queue's file, or the spool's, may take.
+    pub file_timeout: Duration,
     /// Where jobs wait that Redis could not take.
     pub spool_file: PathBuf,
     /// Their size in bytes; zero is no spool.
@@ -28,6 +30,8 @@ pub struct QueueConfig {
     pub max_bytes: u64,
     /// One tenant's share of the two, in percent.
     pub tenant_max_percent: u32,
+    /// Flows (a class of one tenant's jobs) of a task that Redis keeps apart; more tenants share one.
+    pub tenant_max_lines: u32,
     /// Longest wait that is promised; zero is no bound.
     pub max_wait: Duration,
     /// What a normal job's age lacks to that of an urgent one; five times that for a low one.
@@ -50,6 +54,10 @@ pub struct QueueConfig {
     pub dead_max: u32,
     /// How long an idempotency key is remembered.
     pub idempotency_ttl: Duration,
+    /// How long an answer that was given at once can be labelled.
+    pub label_ttl: Duration,
+    /// Such answers kept beside the queue, for each task.
+    pub label_records: u32,
     /// Jobs one consumer claims at once.
     pub claim_batch: u32,
     /// Jobs one consumer holds at once, running or about to.
@@ -100,13 +108,19 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
                 "QUEUE_FILE_SYNC",
                 "full",
                 &["full", "normal"],
-                "when a write to QUEUE_FILE is done: full (on the disk) or normal (with the operating system: a loss of power may take back the last jobs)",
+                "when a write to QUEUE_FILE or SPOOL_FILE is done: full (on the disk) or normal (with the operating system: a loss of power may take back the last jobs)",
             )
             .as_str()
         {
             "normal" => FileSync::Normal,
             _ => FileSync::Full,
         },
+        file_timeout: millis(read.number(
+            "QUEUE_FILE_TIMEOUT_MS",
+            5_000,
+            100..=600_000,
+            "how long a step on QUEUE_FILE or SPOOL_FILE may take, on a disk that stalls, before the caller is told 503",
+        )),
         spool_file: PathBuf::from(read.text(
             "SPOOL_FILE",
             "data/spool.sqlite",
@@ -136,6 +150,12 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
             80,
             1..=100,
             "what one tenant may hold of QUEUE_MAX_DEPTH and QUEUE_MAX_BYTES; beyond it 429",
+        )),
+        tenant_max_lines: to_u32(read.number(
+            "TENANT_MAX_LINES",
+            1_000,
+            1..=100_000,
+            "lines, one for each class and tenant with jobs, that a task has in Redis; tenants beyond share one",
         )),
         max_wait: millis(read.number(
             "QUEUE_MAX_WAIT_MS",
@@ -203,6 +223,18 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
             1..=31_536_000,
             "how long an Idempotency-Key is remembered",
         )),
+        label_ttl: Duration::from_secs(read.number(
+            "LABEL_TTL_SECONDS",
+            3_600,
+            1..=31_536_000,
+            "how long an answer to a call can be labelled by its request id; jobs can be by their job id, as long as their result is kept",
+        )),
+        label_records: to_u32(read.number(
+            "LABEL_RECORDS",
+            100_000,
+            8..=10_000_000,
+            "answers kept beside the queue for labels, for each task; the oldest go first",
+        )),
         claim_batch: to_u32(read.number("CLAIM_BATCH", 64, 1..=1_000, "jobs one consumer claims at once")),
         concurrency: to_u32(read.number(
             "CONSUMER_CONCURRENCY",
@@ -219,7 +251,7 @@ pub(super) fn read(read: &mut Reader) -> QueueConfig {
         accept_loss: read.flag(
             "ACCEPT_LOSS",
             false,
-            "true starts also with a Redis that would lose jobs (it evicts, keeps nothing, is a replica); see doctor",
+            "true starts also with a Redis that would lose jobs (it evicts, has no append-only file, is a replica); see doctor",
         ),
     }
 }

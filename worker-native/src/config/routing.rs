@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::policy::{DEFAULT_ACCURACY_FLOOR, DEFAULT_QUEUE_THRESHOLD, Policy, PolicyKind};
+use shared::policy::{DEFAULT_ACCURACY_FLOOR, DEFAULT_QUEUE_THRESHOLD, Policy, PolicyKind, Tuning};
 
 use super::source::Reader;
 use super::{millis, to_u32};
@@ -14,7 +14,9 @@ pub struct RoutingConfig {
     pub policy: Policy,
     /// Did somebody choose the policy, and be it the default one?
     pub policy_set: bool,
-    /// How often load and accuracies are read from Redis.
+    /// The share of readings that `slack-split` sends to a tier so that its accuracy stays known.
+    pub exploration: f32,
+    /// How often load and accuracies are read from the queue's store.
     pub snapshot_interval: Duration,
 }
 
@@ -44,11 +46,16 @@ pub(super) fn read(read: &mut Reader) -> RoutingConfig {
                 "accuracy, measured or stated, below which `adaptive-threshold` leaves a tier",
             ),
         },
+        exploration: read.ratio(
+            "ROUTING_EXPLORATION",
+            Tuning::default().epsilon,
+            "share of the readings that `slack-split` sends to the tier of which least is known; 0 explores never",
+        ),
         snapshot_interval: millis(read.number(
             "SNAPSHOT_INTERVAL_MS",
             250,
             10..=60_000,
-            "how often load and accuracies are read from Redis",
+            "how often load and accuracies are read from Redis, or from QUEUE_FILE",
         )),
     }
 }

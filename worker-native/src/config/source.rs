@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::{Deref, RangeInclusive};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,6 +12,38 @@ pub struct Source {
     env: BTreeMap<String, String>,
     file: BTreeMap<String, String>,
     file_path: Option<PathBuf>,
+}
+
+/// A text that may hold a password: it is used, and never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Is there none?
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl Deref for Secret {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "(not set)" } else { "(set)" })
+    }
 }
 
 /// One setting as it was read.
@@ -201,10 +233,10 @@ impl Reader {
     }
 
     /// A text that may hold a password: shown only as set or not.
-    pub(super) fn secret(&mut self, name: &'static str, default: &str, help: &'static str) -> String {
+    pub(super) fn secret(&mut self, name: &'static str, default: &str, help: &'static str) -> Secret {
         let (value, origin) = self.raw(name).unwrap_or_else(|| (default.to_owned(), "default"));
         self.record(name, if origin == "default" { default } else { "(set)" }, origin, help);
-        value
+        Secret(value)
     }
 
     /// Notes a fault that no single setting has.

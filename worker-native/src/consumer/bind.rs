@@ -136,8 +136,6 @@ impl Consumer {
             let model = model.map(|model| model.folder.name.clone()).unwrap_or_default();
             (entry.model, entry.model_version) = (model, version);
             entry.decision.tier = Some(tier.to_owned());
-            // Both were of the tier that does not run; what this one had, nobody drew.
-            (entry.decision.propensity, entry.decision.on_time) = (None, None);
         }
         self.app.metrics.bound(&self.task, hinted.as_deref().unwrap_or_default(), tier);
         entry.decision.hinted = hinted;

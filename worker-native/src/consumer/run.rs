@@ -45,7 +45,7 @@ impl Consumer {
         let ending = if exhausted {
             Err(Failure::Dead(format!("started {} times without an end", job.attempt - 1)))
         } else if hopeless || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            Err(Failure::Expired)
+            Err(Failure::Expired { started: false })
         } else {
             self.infer(entry, deadline).await
         };
@@ -101,6 +101,7 @@ impl Consumer {
             sensor_id: entry.sensor_id.as_deref(),
             decision: Some(&entry.decision),
             binding: entry.binding,
+            awaited: entry.awaited,
         };
         // Half the lease: behind it the job is better off elsewhere.
         let give_up = Instant::now() + self.app.config.queue.lease / 2;
@@ -110,7 +111,9 @@ impl Consumer {
                 Err(PoolError::Full) if Instant::now() < give_up => tokio::time::sleep(FULL_PAUSE).await,
                 Err(PoolError::Invalid(text)) => return Err(Failure::Failed(text)),
                 Err(PoolError::Failed(text)) => return Err(Failure::Broken(text)),
-                Err(PoolError::Expired { .. }) if own.is_some() => return Err(Failure::Expired),
+                Err(PoolError::Expired { run }) if own.is_some() => {
+                    return Err(Failure::Expired { started: run.is_some() });
+                }
                 Err(error @ PoolError::Expired { run }) => {
                     let text = error.to_string();
                     return Err(if run.is_some() { Failure::Broken(text) } else { Failure::Unstarted(text) });

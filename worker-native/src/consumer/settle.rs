@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{Backoff, Consumer};
 use crate::clock::now_ms;
+use crate::decisions::End;
 use crate::engine::Answer;
 use crate::queue::{AttemptError, Claimed, Entry, Outcome, QueueError, ResultRecord, Retry, Settled, Settlement};
 
@@ -37,13 +38,29 @@ pub(super) enum Failure {
     /// It was not begun: what it needs is not here or not free.
     Unstarted(String),
     /// Its deadline passed before it ended.
-    Expired,
+    Expired {
+        /// Had it begun to run?
+        started: bool,
+    },
     /// Started too often without an end.
     Dead(String),
 }
 
 /// What became of a claimed job.
 pub(super) type Ending = Result<Answer, Failure>;
+
+/// How a job ended, for the log of decisions.
+fn end_of(job: &Claimed, record: &ResultRecord) -> End {
+    End {
+        outcome: record.outcome.name().to_owned(),
+        model: record.model.clone(),
+        model_version: record.model_version,
+        latency_ms: record.latency_ms,
+        waited_ms: Some(whole_ms(job.waited)),
+        attempts: Some(record.attempts),
+        error: record.error.clone(),
+    }
+}
 
 impl Consumer {
     /// Settles a job, or puts it aside for another try.
@@ -56,9 +73,14 @@ impl Consumer {
             }
             failures.push(AttemptError { attempt: job.attempt, at: now_ms(), error });
         };
+        // A job that was given up before it began was claimed once more than it was started.
+        let unstarted = matches!(ending, Err(Failure::Expired { started: false } | Failure::Dead(_)));
+        let attempts = job.attempt.saturating_sub(u32::from(unstarted));
         let (outcome, answer, error) = match ending {
             Ok(answer) => (Outcome::Done, Some(answer), None),
-            Err(Failure::Expired) => (Outcome::Expired, None, Some("the deadline passed before it ended".to_owned())),
+            Err(Failure::Expired { .. }) => {
+                (Outcome::Expired, None, Some("the deadline passed before it ended".to_owned()))
+            }
             Err(Failure::Failed(text)) => {
                 failed(&text);
                 (Outcome::Failed, None, Some(text))
@@ -77,7 +99,7 @@ impl Consumer {
             }
             Err(Failure::Unstarted(text)) => return self.try_again(job, entry, (false, failures), &text).await,
         };
-        let record = self.record(job, entry, departure, outcome, answer, error);
+        let record = ResultRecord { attempts, ..self.record(job, entry, departure, outcome, answer, error) };
         let Some(result) = to_json(&record) else { return };
         let settlement = Settlement { ticket: job.ticket.clone(), outcome, result, awaited: entry.awaited, failures };
         let Some(settled) = self.store(settlement).await else {
@@ -88,6 +110,7 @@ impl Consumer {
         if settled.first {
             self.app.metrics.settled(&self.task, outcome.name());
             self.learn(job, entry, outcome);
+            self.app.decisions.ended(entry, || end_of(job, &record));
         }
         let error = record.error.as_deref().unwrap_or_default();
         tracing::info!(
@@ -119,8 +142,6 @@ impl Consumer {
         answer: Option<Answer>,
         error: Option<String>,
     ) -> ResultRecord {
-        // A job that was given up before it began was claimed once more than it was started.
-        let unstarted = outcome == Outcome::Expired || job.attempt > self.app.config.queue.max_attempts;
         ResultRecord {
             job_id: entry.job_id.clone(),
             request_id: entry.request_id.clone(),
@@ -135,10 +156,14 @@ impl Consumer {
             hinted_tier: entry.decision.hinted.clone(),
             reason: entry.decision.reason.clone(),
             decided_by: entry.decision.by.clone(),
+            decision: entry.decision.clone(),
+            weighed: entry.weighed.clone(),
+            propensity: entry.decision.propensity_of_the_answer(),
+            pinned: entry.pinned,
             latency_ms: whole_ms(job.waited + departure.claimed_at.elapsed()),
             queue_depth: departure.depth,
             model_accuracy: departure.accuracy,
-            attempts: if unstarted { job.attempt.saturating_sub(1) } else { job.attempt },
+            attempts: job.attempt,
             accepted_at: entry.accepted_at,
             finished_at: now_ms(),
             error,

@@ -99,7 +99,7 @@ fn persistence(facts: &Facts) -> Finding {
         Some(_) => {
             return match facts.config.get("save").map(String::as_str) {
                 Some("") => Finding::loss("persistence", "none: a restart of the server loses every job", AOF),
-                Some(points) => Finding::fault(
+                Some(points) => Finding::loss(
                     "persistence",
                     format!("snapshots only (save {points}): a crash loses every job since the last one"),
                     AOF,

@@ -30,12 +30,20 @@ pub enum Preflight {
 /// Looks at the queue's Redis before the start.
 ///
 /// # Errors
-/// It would lose jobs; every finding with its remedy.
+/// It would lose jobs: every finding with its remedy. It does not know the user or the password.
 pub async fn at_start(config: &QueueConfig) -> anyhow::Result<Preflight> {
     if !config.is_shared() {
         return Ok(Preflight::Passed);
     }
-    let Some(losses) = look(config).await else { return Ok(Preflight::Away) };
+    let losses = match look(config).await {
+        Ok(Some(losses)) => losses,
+        Ok(None) => return Ok(Preflight::Away),
+        // What Redis says of it has no password in it.
+        Err(error) => anyhow::bail!(
+            "Redis refuses the user or the password in REDIS_URL ({error}); let REDIS_URL name those it knows, as \
+             redis://USER:PASSWORD@HOST, or none where it asks for none (its `requirepass` and `ACL LIST` tell)"
+        ),
+    };
     if losses.is_empty() {
         return Ok(Preflight::Passed);
     }
@@ -53,10 +61,18 @@ pub async fn at_start(config: &QueueConfig) -> anyhow::Result<Preflight> {
 /// Waits for a Redis that was away at the start, and looks at it once.
 pub async fn when_back(app: App, shutdown: CancellationToken) {
     let waited = async {
+        let mut refused = false;
         loop {
             tokio::time::sleep(PAUSE).await;
-            if let Some(losses) = look(&app.config.queue).await {
-                return losses;
+            match look(&app.config.queue).await {
+                Ok(Some(losses)) => return losses,
+                Ok(None) => refused = false,
+                Err(error) => {
+                    if !refused {
+                        tracing::error!(%error, "redis refuses the user or the password in REDIS_URL");
+                    }
+                    refused = true;
+                }
             }
         }
     };
@@ -78,10 +94,10 @@ pub async fn when_back(app: App, shutdown: CancellationToken) {
 }
 
 /// The faults by which jobs would be lost; none where Redis is away.
-async fn look(config: &QueueConfig) -> Option<Vec<Finding>> {
+async fn look(config: &QueueConfig) -> ::redis::RedisResult<Option<Vec<Finding>>> {
     let found = tokio::time::timeout(LIMIT, redis::essentials(config)).await;
-    let findings = found.ok()??;
-    Some(findings.into_iter().filter(|finding| finding.loses_jobs).collect())
+    let findings = found.unwrap_or(Ok(None))?;
+    Ok(findings.map(|findings| findings.into_iter().filter(|finding| finding.loses_jobs).collect()))
 }
 
 fn warn(losses: &[Finding]) {

@@ -6,7 +6,7 @@ use redis::{RedisError, RedisResult};
 
 use super::finding::Finding;
 use super::judge::{self, Setting};
-use super::server::{Facts, Timing};
+use super::server::{self, Facts, Timing};
 use super::{tasks, topology};
 use crate::config::QueueConfig;
 use crate::queue::RedisQueue;
@@ -16,13 +16,28 @@ use crate::queue::link::{Address, Dialer, Server};
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// What makes a Redis lose jobs, and no more; none where no server can be reached.
-pub(super) async fn essentials(config: &QueueConfig) -> Option<Vec<Finding>> {
-    let (setting, dialer) = prepare(config, 0).ok()?;
+///
+/// # Errors
+/// A server refuses the user or the password: waiting mends nothing.
+pub(super) async fn essentials(config: &QueueConfig) -> RedisResult<Option<Vec<Finding>>> {
+    let Ok((setting, dialer)) = prepare(config, 0) else { return Ok(None) };
     let mut findings = Vec::new();
     let (mut reached, mut looked_around) = (false, setting.kind != "cluster");
-    for server in dialer.masters(LIMIT).await.ok()? {
-        let Ok(mut connection) = server.connection else { continue };
-        let Ok(facts) = Facts::ask(&mut connection).await else { continue };
+    let masters = match dialer.masters(LIMIT).await {
+        Ok(masters) => masters,
+        Err(error) if server::is_stranger(&error) => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    for server in masters {
+        let asked = match server.connection {
+            Ok(mut connection) => Facts::ask(&mut connection).await.map(|facts| (connection, facts)),
+            Err(error) => Err(error),
+        };
+        let (mut connection, facts) = match asked {
+            Ok(asked) => asked,
+            Err(error) if server::is_stranger(&error) => return Err(error),
+            Err(_) => continue,
+        };
         reached = true;
         findings.extend(judge::facts(&facts, setting).into_iter().map(|finding| finding.at(&server.name)));
         if !looked_around {
@@ -30,7 +45,7 @@ pub(super) async fn essentials(config: &QueueConfig) -> Option<Vec<Finding>> {
             findings.push(topology::cluster(&mut connection).await);
         }
     }
-    reached.then_some(findings)
+    Ok(reached.then_some(findings))
 }
 
 /// Every check there is.

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError, RedisResult};
 
 use crate::clock::now_ms;
 
@@ -42,12 +42,12 @@ impl Facts {
     /// Asks a server.
     ///
     /// # Errors
-    /// It does not answer at all.
+    /// It does not answer at all, or not to this user and password.
     pub(super) async fn ask(connection: &mut MultiplexedConnection) -> RedisResult<Self> {
         let mut facts = Self::default();
         match redis::cmd("INFO").query_async::<String>(connection).await {
             Ok(text) => facts.info = parse(&text),
-            Err(error) if error.is_io_error() => return Err(error),
+            Err(error) if error.is_io_error() || is_stranger(&error) => return Err(error),
             Err(error) => facts.refused = Some(error.to_string()),
         }
         for name in SETTINGS {
@@ -75,6 +75,11 @@ impl Facts {
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         self.get(name)?.parse().ok()
     }
+}
+
+/// Does a server refuse the user or the password of `REDIS_URL`, or the lack of one?
+pub(super) fn is_stranger(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
 }
 
 impl Timing {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use shared::reading::Input;
 use shared::schema::{ANOMALY_LABELS, Field};
 
-use super::explain::{self, Profile, Weighed};
+use super::explain::{self, Profile, UsualField, Weighed};
 use super::repository::Meaning;
 
 /// Everything needed to read one model version's output.
@@ -88,6 +88,12 @@ impl Card {
             Some(Meaning::Score { .. }) => ANOMALY_LABELS.to_vec(),
             _ => self.classes.iter().map(String::as_str).collect(),
         }
+    }
+
+    /// What each field looked like in training, as far as the version's profile says.
+    #[must_use]
+    pub fn usual_fields(&self) -> Vec<UsualField> {
+        explain::usual(&self.fields, self.profile.as_deref())
     }
 
     /// Probabilities in the order of [`Card::class_names`].

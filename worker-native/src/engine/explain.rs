@@ -4,6 +4,7 @@
 //! 1st to 99th percentile: inside, a field is as usual. A model may also say itself how much each
 //! number weighed (an output named `contributions`), e.g. an autoencoder's error by field.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -32,8 +33,65 @@ pub(super) struct FieldProfile {
     pub std: Option<f32>,
     /// The 1st percentile.
     pub p01: Option<f32>,
+    /// The median.
+    #[serde(default)]
+    pub p50: Option<f32>,
     /// The 99th percentile.
     pub p99: Option<f32>,
+    /// Of a category: how often each value came.
+    #[serde(default)]
+    pub frequencies: BTreeMap<String, f32>,
+}
+
+/// A field as readings have it, and what it looked like in training.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UsualField {
+    /// The field's name.
+    pub name: String,
+    /// How many numbers it holds.
+    pub length: usize,
+    /// What is usual of them.
+    pub usual: Usual,
+}
+
+/// What a field looked like in training.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Usual {
+    /// A number.
+    Number {
+        /// Its mean.
+        mean: f64,
+        /// Its standard deviation.
+        std: f64,
+        /// Its 1st, 50th and 99th percentile.
+        quantiles: [f64; 3],
+    },
+    /// A category: how often each value came, by index.
+    Category(Vec<f64>),
+    /// Nothing is known.
+    Unknown {
+        /// How many values it has, of a category.
+        categories: Option<usize>,
+    },
+}
+
+/// What each field looked like in training, as far as the profile says.
+pub(super) fn usual(fields: &[Field], profile: Option<&Profile>) -> Vec<UsualField> {
+    let known = |i: usize, field: &Field| {
+        let known = profile.and_then(|profile| profile.fields.get(i))?;
+        if field.kind == FieldKind::Category {
+            let share = |value: &String| known.frequencies.get(value).copied().unwrap_or_default().into();
+            return (!known.frequencies.is_empty()).then(|| Usual::Category(field.values.iter().map(share).collect()));
+        }
+        let quantiles = [known.p01?.into(), known.p50?.into(), known.p99?.into()];
+        Some(Usual::Number { mean: known.mean?.into(), std: known.std?.into(), quantiles })
+    };
+    let all = fields.iter().enumerate().map(|(i, field)| {
+        let categories = (field.kind == FieldKind::Category).then_some(field.values.len());
+        let usual = known(i, field).unwrap_or(Usual::Unknown { categories });
+        UsualField { name: field.name.clone(), length: field.length, usual }
+    });
+    all.collect()
 }
 
 /// A field that stands out.

@@ -82,6 +82,12 @@ impl From<QueueError> for ApiError {
                 "the queue's file takes no jobs at present; nothing was promised, try again",
                 &error,
             ),
+            QueueError::Slow(_) => Self::caused(
+                ErrorCode::QueueUnavailable,
+                "the queue's file did not answer in time; nothing was promised, and it may be done all the same: try \
+                 again, with the same Idempotency-Key where the request has one",
+                &error,
+            ),
             QueueError::Unavailable(_) | QueueError::Closed => Self::caused(
                 ErrorCode::QueueUnavailable,
                 "the queue cannot be reached; nothing was promised, try again",

@@ -19,6 +19,8 @@ use super::labels;
 use super::rim::Applied;
 use crate::app::App;
 use crate::clock::now_ms;
+use crate::learning::answers;
+use crate::rollout::ledger::Found;
 use crate::routing::feed;
 
 /// `{"model":"accurate","accuracy":0.45}` pins; `{"model":"accurate","accuracy":null}` unpins.
@@ -57,7 +59,7 @@ pub(super) async fn feedback(State(app): State<App>, map: HeaderMap, body: Body)
     let bytes = body::read(&app.config.http, &map, body).await?;
     shared::reading::check_json(&bytes)?;
     if let Some(label) = labels::parse(&bytes)? {
-        return label_answer(&app, label);
+        return label_answer(&app, label).await;
     }
     let raw: Raw = serde_json::from_slice(&bytes)
         .map_err(|error| ApiError::new(ErrorCode::InvalidJson, format!("the body cannot be read: {error}")))?;
@@ -72,7 +74,10 @@ pub(super) async fn feedback(State(app): State<App>, map: HeaderMap, body: Body)
     let accuracy = match statement.accuracy {
         #[expect(clippy::cast_possible_truncation, reason = "from 0 to 1, and kept as float32 everywhere else")]
         Some(stated) => Some(stated as f32),
-        None => trained.and_then(|version| version.card().training_accuracy),
+        None => {
+            let trained = trained.and_then(|version| version.card().training_accuracy);
+            app.learning.accuracy((&task.schema.name, &model.name, model.default_version), trained, now_ms())
+        }
     };
     let standing = Standing {
         task: &task.schema.name,
@@ -87,12 +92,29 @@ pub(super) async fn feedback(State(app): State<App>, map: HeaderMap, body: Body)
     Ok(response)
 }
 
-fn label_answer(app: &App, label: labels::Label) -> Result<Response, ApiError> {
+async fn label_answer(app: &App, label: labels::Label) -> Result<Response, ApiError> {
+    let now_ms = now_ms();
+    let found = match app.ledger.find(label.id(), now_ms) {
+        Found::Answered(known) => Some(known),
+        Found::Labelled => return Ok(Json(labels::Counted::not(label)).into_response()),
+        Found::Unknown => answers::find(app, label.id(), now_ms).await?,
+    };
+    let known = found.ok_or_else(|| labels::unknown(&label, app.config.queue.label_ttl))?;
     let index = app.engine.index();
     let rollout_of = |task: &str, model: &str| index.model(task, model).map(|model| Arc::clone(&model.rollout));
-    let counted = labels::count(label, &index.catalog, &app.ledger, rollout_of, now_ms())?;
-    if let Some(by) = counted.answered_by.as_ref().filter(|by| by.rolled_back) {
-        app.metrics.rollback(&by.task, &by.model);
+    let trained = |task: &str, model: &str, version: u32| {
+        index.version(task, model, version).and_then(|version| version.card().training_accuracy)
+    };
+    let id = label.id().to_owned();
+    let store = labels::Store { learning: &app.learning, queue: &*app.queue };
+    let counted = labels::count(label, &known, &index.catalog, store, (rollout_of, trained), now_ms).await?;
+    app.ledger.labelled(&id);
+    if let Some(by) = &counted.answered_by {
+        app.metrics.label(&by.task, &by.model, counted.correct == Some(true));
+        app.metrics.drift(&by.task, &by.model, by.learned.drift);
+        if by.rolled_back {
+            app.metrics.rollback(&by.task, &by.model);
+        }
     }
     Ok(Json(counted).into_response())
 }

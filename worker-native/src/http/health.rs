@@ -13,9 +13,10 @@ pub(super) async fn livez() -> Response {
 
 /// `/health`, `/readyz`, `/ready`: would a reading sent now be answered?
 pub(super) async fn health(State(app): State<App>) -> Response {
-    let queue = app.queue.check_writable().await;
     let draining = app.is_draining();
     let index = app.engine.index();
+    let tasks: Vec<&str> = index.catalog.tasks.iter().map(|task| task.schema.name.as_str()).collect();
+    let queue = app.queue.check_writable(&tasks).await;
     let serving = app.engine.is_serving();
     let losses = app.losses();
     let good = queue.is_ok() && serving && !draining && losses.is_empty();

@@ -22,10 +22,10 @@ use super::idempotency::{self, Repeatable};
 use super::predict::Wanted;
 use super::rim::{Applied, RequestId};
 use crate::app::App;
-use crate::clock::now_ms;
+use crate::decisions::Case;
 use crate::engine::index::Index;
 use crate::queue::{Bound, Enqueued, Entry, Full, NewJob, Once, Priority, Stored};
-use crate::routing::{Advice, DecisionRecord, choose};
+use crate::routing::{Advice, DecisionRecord, Weighed, choose};
 
 #[derive(Debug, Serialize)]
 struct Receipt<'a> {
@@ -74,7 +74,7 @@ pub(super) async fn hand_in(
     let applied =
         Applied { task: task.clone(), decision: Some(entry.decision.clone()), job_id: Some(entry.job_id.clone()) };
     let room = app.admission.room(&task, entry.priority, left);
-    let (tenant, size) = (entry.tenant.clone(), full::size(&entry));
+    let (tenant, size, case) = (entry.tenant.clone(), full::size(&entry), Case::of_job(&entry));
     let job = NewJob { entry, left, room, once };
     let answer = match app.queue.enqueue(&task, vec![job]).await {
         Ok(mut answers) => {
@@ -82,17 +82,23 @@ pub(super) async fn hand_in(
         }
         Err(error) => {
             app.metrics.hand_in(&task, "unavailable");
+            app.decisions.refused(case, "the queue cannot be used");
             return Err(error.into());
         }
     };
     app.metrics.hand_in(&task, result_name(&answer));
     match answer {
-        Enqueued::Accepted(depths) => app.snapshots.set_depths(&task, &depths),
+        Enqueued::Accepted(depths) => {
+            app.snapshots.set_depths(&task, &depths);
+            app.decisions.accepted(case);
+        }
         Enqueued::Replayed(stored) => return idempotency::replayed(&task, stored),
         Enqueued::Conflict => return Err(idempotency::conflict()),
         Enqueued::Full(full) => {
             let refused = full::Refused { task: &task, tenant: tenant.as_deref(), size, left, room };
-            return Err(refused.error(&app, &full, fastrand::f64()));
+            let error = refused.error(&app, &full, fastrand::f64());
+            app.decisions.refused(case, &error.detail);
+            return Err(error);
         }
     }
     let mut response = idempotency::json(StatusCode::ACCEPTED, receipt);
@@ -126,32 +132,26 @@ fn entry(
 ) -> Result<Entry, ApiError> {
     let advice = Advice::from_headers(map);
     let task = &request.task.schema.name;
-    let policy = app.policies.of(task).policy;
-    let routed = choose(index, &app.snapshots, &policy, (&request, &request_id), &advice)?;
+    let in_force = app.policies.of(task);
+    let routed = choose(index, &app.snapshots, &in_force.policy, (&request, &request_id), &advice)?;
     let asked = (request.deadline_ms.map(Duration::from_millis), request.priority.unwrap_or_default());
     app.planner.routed(request.task, asked, (&routed.decision, &advice), false);
-    let accepted_at = now_ms();
     let card = routed.version.card();
+    let entry = Entry::new(task, &routed.lane, (&card.model, card.version), request.input);
     Ok(Entry {
-        job_id: Entry::new_id(task),
         request_id,
-        task: task.clone(),
         sensor_id: request.sensor_id,
         timestamp: request.timestamp,
-        lane: routed.lane,
-        model: card.model.clone(),
-        model_version: card.version,
         fallback: routed.fallback,
         pinned: request.model_version.is_some(),
         binding: routed.binding,
         decision: routed.decision,
-        accepted_at,
-        deadline_at: request.deadline_ms.map(|ms| accepted_at.saturating_add(ms)),
+        weighed: Some(Weighed { policy_version: in_force.version, ..routed.weighed }),
+        deadline_at: request.deadline_ms.map(|ms| entry.accepted_at.saturating_add(ms)),
         priority: request.priority.unwrap_or_default(),
         tenant,
         callback: request.callback_url,
-        awaited: false,
-        input: request.input,
+        ..entry
     })
 }
 

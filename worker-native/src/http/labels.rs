@@ -1,12 +1,14 @@
 //! A label in `POST /feedback`: was the answer to this request right?
 //!
-//! Owns the body's form and the answer. What counts as evidence is `rollout`'s. The other form of
-//! that path, a statement about a model, is `super::feedback`'s.
+//! Owns the body's form and the answer. What counts as evidence is `rollout`'s, what is believed
+//! then `learning`'s. The other form of that path, a statement about a model, is `super::feedback`'s.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use shared::accuracy::Drift;
 use shared::catalog::Catalog;
 use shared::ids::is_id;
 use shared::problem::ErrorCode;
@@ -14,8 +16,9 @@ use shared::reading::{Fault, MAX_FAULTS, pointer};
 use shared::schema::TaskSchema;
 
 use super::error::ApiError;
-use crate::rollout::Rollout;
-use crate::rollout::ledger::{Answered, Found, Ledger};
+use crate::learning::{Counting, Learning};
+use crate::queue::Queue;
+use crate::rollout::{Answered, Known, Rollout};
 
 /// `{"request_id" or "job_id": …, "label" or "correct": …}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +34,7 @@ enum Truth {
 }
 
 /// What became of a label.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct Counted {
     /// The id it was sent for.
     pub id: String,
@@ -46,7 +49,7 @@ pub struct Counted {
 }
 
 /// What gave the answer that was labelled.
-#[derive(Debug, PartialEq, Eq, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 pub struct AnsweredBy {
     /// The task's name.
     pub task: String,
@@ -58,6 +61,25 @@ pub struct AnsweredBy {
     pub arm: String,
     /// Did this label take the canary out of traffic?
     pub rolled_back: bool,
+    /// What is believed of the version now.
+    #[serde(rename = "accuracy")]
+    pub learned: Learned,
+}
+
+/// What is believed of a version's accuracy.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Learned {
+    /// The posterior's mean.
+    pub mean: f64,
+    /// Its 95 % interval.
+    pub interval: (f64, f64),
+    /// Labels so far.
+    pub labels: u64,
+    /// What they are worth now, in labels of this moment.
+    pub n_eff: f64,
+    /// What this label brought to light.
+    #[serde(skip)]
+    pub drift: Drift,
 }
 
 /// Reads a body of `POST /feedback`, as far as it is a label: none where it names no request and no job.
@@ -130,42 +152,75 @@ fn either<'a>(
     }
 }
 
+impl Label {
+    /// The request id or job id of the answer.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Counted {
+    /// Of an answer that was labelled before.
+    pub(super) fn not(label: Label) -> Self {
+        Self { id: label.id, counted: false, correct: None, answered_by: None }
+    }
+}
+
+/// Nothing is known of the answer.
+pub(super) fn unknown(label: &Label, kept: Duration) -> ApiError {
+    let detail = format!(
+        "no answer `{}` is kept: jobs are as long as their result, by their job id; other answers for {} s at the most",
+        label.id,
+        kept.as_secs()
+    );
+    ApiError::new(ErrorCode::NotFound, detail)
+}
+
+/// Where labels count.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Store<'a> {
+    pub(super) learning: &'a Learning,
+    pub(super) queue: &'a dyn Queue,
+}
+
 /// Counts a label for the version that gave the answer, once.
 ///
 /// # Errors
-/// The answer is not known in this process, or the label is none of its task's.
-pub fn count(
+/// The label is none of its task's, or the queue's store cannot be used.
+pub(super) async fn count(
     label: Label,
+    known: &Known,
     catalog: &Catalog,
-    ledger: &Ledger,
-    rollout_of: impl FnOnce(&str, &str) -> Option<Arc<Rollout>>,
+    Store { learning, queue }: Store<'_>,
+    (rollout_of, trained): (
+        impl FnOnce(&str, &str) -> Option<Arc<Rollout>>,
+        impl FnOnce(&str, &str, u32) -> Option<f32>,
+    ),
     now_ms: u64,
 ) -> Result<Counted, ApiError> {
-    let mut correct = false;
-    let found = ledger.take_if(&label.id, now_ms, |answered| {
-        correct = judge(&label.truth, answered, catalog.task(&answered.task).map(|task| &task.schema))?;
-        Ok::<_, ApiError>(())
-    })?;
-    let answered = match found {
-        Found::Answered(answered) => answered,
-        Found::Labelled => return Ok(Counted { id: label.id, counted: false, correct: None, answered_by: None }),
-        Found::Unknown => {
-            let detail = format!(
-                "no answer `{}` is kept here: the newest {} are, for an hour, by the process that gave them",
-                label.id,
-                crate::rollout::ledger::CAPACITY
-            );
-            return Err(ApiError::new(ErrorCode::NotFound, detail));
+    let answered = &known.answered;
+    let correct = judge(&label.truth, answered, catalog.task(&answered.task).map(|task| &task.schema))?;
+    let (belief, drift) = match learning.count(queue, known, correct, now_ms).await? {
+        Counting::Counted(belief, drift) => (belief, drift),
+        Counting::Before => return Ok(Counted::not(label)),
+        Counting::Busy => {
+            let detail = "too many labels of this version come at once; this one did not count, try again";
+            return Err(ApiError::new(ErrorCode::Overloaded, detail));
         }
     };
-    let rollout = rollout_of(&answered.task, &answered.model);
-    let rolled_back = rollout.and_then(|rollout| rollout.labelled(&answered.assignment, correct, now_ms));
+    let (task, model, version) = (&*answered.task, &*answered.model, answered.assignment.version);
+    let rolled_back =
+        rollout_of(task, model).and_then(|rollout| rollout.labelled(&answered.assignment, correct, now_ms));
+    let posterior = belief.posterior(&learning.prior(trained(task, model, version)), learning.settings(), now_ms);
+    let (mean, interval, n_eff) = (posterior.mean(), posterior.interval(), posterior.n_eff);
     let answered_by = AnsweredBy {
-        task: answered.task.to_string(),
-        model: answered.model.to_string(),
-        model_version: answered.assignment.version,
+        task: task.to_owned(),
+        model: model.to_owned(),
+        model_version: version,
         arm: answered.assignment.arm.to_string(),
         rolled_back: rolled_back.is_some(),
+        learned: Learned { mean, interval, labels: belief.labels(), n_eff, drift },
     };
     Ok(Counted { id: label.id, counted: true, correct: Some(correct), answered_by: Some(answered_by) })
 }

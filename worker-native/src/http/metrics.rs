@@ -14,8 +14,11 @@ use shared::problem::ErrorCode;
 use super::error::ApiError;
 use crate::admission::Sight;
 use crate::app::App;
+use crate::clock::now_ms;
 use crate::queue::Depths;
-use crate::telemetry::metrics::{self, LoadedVersion, Observed, PlanState, QueueDepth, QueueState, TierState};
+use crate::telemetry::metrics::{
+    self, BelievedAccuracy, InputDrift, LoadedVersion, Observed, PlanState, QueueDepth, QueueState, TierState,
+};
 
 pub(super) async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
     let text = app.metrics.encode(&observed(&app)).map_err(|error| {
@@ -43,8 +46,27 @@ fn observed(app: &App) -> Observed {
         let card = version.card();
         LoadedVersion { task: card.task.clone(), model: card.model.clone(), version: card.version }
     });
-    let (uptime, cache) = (app.started.elapsed(), app.cache.stats());
-    Observed { uptime, queue, queues, plans, loaded: loaded.collect(), cache }
+    let accuracies = index.versions().filter_map(|version| {
+        let (card, now_ms) = (version.card(), now_ms());
+        let of = (card.task.as_str(), card.model.as_str(), card.version);
+        let accuracy = app.learning.accuracy(of, card.training_accuracy, now_ms)?;
+        let (task, model) = (card.task.clone(), card.model.clone());
+        Some(BelievedAccuracy { task, model, version: card.version, accuracy: accuracy.into() })
+    });
+    let inputs = index.tasks.keys().flat_map(|task| {
+        let fields = app.learning.inputs.view(task).into_iter();
+        fields.filter_map(|field| Some(InputDrift { task: task.clone(), psi: field.psi?, field: field.field }))
+    });
+    Observed {
+        uptime: app.started.elapsed(),
+        queue,
+        queues,
+        plans,
+        loaded: loaded.collect(),
+        cache: app.cache.stats(),
+        accuracies: accuracies.collect(),
+        inputs: inputs.collect(),
+    }
 }
 
 /// A task's queue as last read; none before the first time.

@@ -21,6 +21,7 @@ use super::rim::{Applied, RequestId};
 use crate::answering::{self, Asked, Given};
 use crate::app::App;
 use crate::clock::{millis, now_ms};
+use crate::decisions::Case;
 use crate::engine::index::Index;
 use crate::engine::{Answer, Card};
 use crate::routing::{Advice, DecisionRecord, Routed, choose};
@@ -202,15 +203,16 @@ pub(super) async fn run(
     map: &HeaderMap,
     request_id: &str,
 ) -> Result<Done, ApiError> {
-    let started = Instant::now();
+    let (started, at) = (Instant::now(), now_ms());
     if request.callback_url.is_some() {
         let detail = "a callback is for a job: hand the reading in with POST /v1/jobs";
         return Err(ApiError::of_field("#/callback_url", "unexpected", detail));
     }
     let advice = Advice::from_headers(map);
     let task = request.task.schema.name.as_str();
-    let policy = app.policies.of(task).policy;
-    let routed = choose(index, &app.snapshots, &policy, (request, request_id), &advice)?;
+    let in_force = app.policies.of(task);
+    let mut routed = choose(index, &app.snapshots, &in_force.policy, (request, request_id), &advice)?;
+    routed.weighed.policy_version = in_force.version;
     let wait = longest_wait(app, request);
     let asked = (request.deadline_ms.map(Duration::from_millis), request.priority.unwrap_or_default());
     app.planner.routed(request.task, asked, (&routed.decision, &advice), app.config.role.consumes());
@@ -226,6 +228,7 @@ pub(super) async fn run(
         sensor_id: request.sensor_id.as_deref(),
         decision: Some(&routed.decision),
         binding: routed.binding,
+        awaited: false,
     };
     let given = answering::answer(app, asked).await;
     drop(counted);
@@ -233,6 +236,7 @@ pub(super) async fn run(
         app.metrics.on_time(task, predicted, given.is_ok());
         app.planner.ended(task, predicted, given.is_ok());
     }
+    app.decisions.tell(Case::of_call((request_id, task), &routed, given.as_ref().err(), (at, started.elapsed())));
     let given = given?;
     Ok(Done { routed, given, started })
 }

@@ -35,7 +35,9 @@ pub(super) async fn root(State(app): State<App>) -> Response {
             "call off": "DELETE /v1/jobs/{id}", "watch": "GET /v1/jobs/{id}/events", "dead letters": "GET /v1/dead",
             "results": "GET /results?limit=10", "feedback": "POST /feedback", "models": "GET /models",
             "pools": "GET /pool/stats", "info": "GET /info", "metrics": "GET /metrics", "health": "GET /health",
-            "catalog": "GET /v1/catalog", "snapshot": "GET /v1/snapshot", "policy": "GET /v1/policy", "open inference protocol": "GET /v2",
+            "catalog": "GET /v1/catalog", "snapshot": "GET /v1/snapshot", "policy": "GET /v1/policy",
+            "accuracy": "GET /v1/accuracy", "decisions": "GET /v1/decisions/{id}",
+            "open inference protocol": "GET /v2",
         },
     }))
     .into_response()

@@ -13,23 +13,28 @@
 //! Times are the queue's own (Redis's clock, or this machine's for a file): what callers give and get are durations,
 //! so that processes whose clocks differ agree on deadlines and leases.
 
+mod around;
+mod book;
+mod labels;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::value::RawValue;
-use tokio::sync::broadcast;
 
-use super::job::{AttemptError, Claimed, Entry, JobState, Outcome, Ticket};
+use super::job::{AttemptError, Claimed, Entry, Outcome, Ticket};
+pub use around::{Begun, Callback, DeadLetter, DeadLetters, Facts, Outbox, Replays};
+pub use book::{Change, Counts, JobBook, ResultsFilter, ResultsMark, ResultsPage};
+pub use labels::{Belief, Labelled, Labels, NewLabel};
 
 /// Jobs of a task by lane (the tier they count under).
 pub type Depths = BTreeMap<String, u32>;
 
 /// A queue with everything around it, on one backend.
-pub trait Queue: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts {}
+pub trait Queue: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts + Labels {}
 
-impl<T: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts> Queue for T {}
+impl<T: JobQueue + JobBook + DeadLetters + Outbox + Replays + Facts + Labels> Queue for T {}
 
 /// Why the queue did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -40,6 +45,10 @@ pub enum QueueError {
     /// The queue's file cannot be used (disk full, read-only, damaged).
     #[error("the queue's file: {0}")]
     File(#[from] Arc<rusqlite::Error>),
+    /// The queue's file did not answer in time: its disk stalls. What was asked may still be done; asked again, jobs
+    /// are told apart by their ids and idempotency keys.
+    #[error("the queue's file: no answer within {} ms; what was asked may still be done", .0.as_millis())]
+    Slow(Duration),
     /// The queue has been shut down.
     #[error("the queue is closed")]
     Closed,
@@ -53,7 +62,7 @@ pub enum QueueError {
 pub struct NewJob {
     /// The job.
     pub entry: Entry,
-    /// Time left until its deadline.
+    /// Time left until its deadline, at the moment it is handed in: what it waits for on its way is taken off.
     pub left: Option<Duration>,
     /// Unsettled jobs of the task at which this one would wait too long; it is refused there, whatever `max_depth` is.
     pub room: Option<u32>,
@@ -210,6 +219,17 @@ pub trait JobQueue: Send + Sync + std::fmt::Debug {
     /// Hands claimed jobs back, to be claimed by anyone at once and before others; the claim does not count as a start.
     async fn release(&self, task: &str, consumer: &str, tickets: &[Ticket]) -> Result<(), QueueError>;
 
+    /// Hands back what is claimed under a consumer's name without its knowledge: what it was given no longer than
+    /// `within` ago and has not among `held`. Such claims are those whose answer was lost on its way; none of them counts
+    /// as a start, and none that is still under way gives out jobs afterwards. Gives the number of jobs handed back.
+    async fn release_unknown(
+        &self,
+        task: &str,
+        consumer: &str,
+        held: &[Ticket],
+        within: Duration,
+    ) -> Result<u64, QueueError>;
+
     /// Ends a job, whatever it is doing, with a result of the outcome `cancelled`.
     async fn cancel(&self, task: &str, job_id: &str, result: &str) -> Result<Cancelled, QueueError>;
 
@@ -219,8 +239,9 @@ pub trait JobQueue: Send + Sync + std::fmt::Debug {
     /// Takes a consumer that ends off the books; its jobs, if it has any, stay claimed until their lease ends.
     async fn leave(&self, task: &str, consumer: &str) -> Result<(), QueueError>;
 
-    /// Would the queue take a job now? Asked by a write, since a full or read-only store still answers reads.
-    async fn check_writable(&self) -> Result<(), QueueError>;
+    /// Would the queue take a job of each of these tasks now? Asked by a write, since a full or read-only store still
+    /// answers reads.
+    async fn check_writable(&self, tasks: &[&str]) -> Result<(), QueueError>;
 }
 
 /// What looking after a task brought to light.
@@ -230,213 +251,4 @@ pub struct Tended {
     pub lost: u64,
     /// Consumer groups that had to be made again.
     pub groups_remade: u64,
-}
-
-/// A task's queue in numbers; exact, as of one moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Unsettled jobs.
-    pub depths: Depths,
-    /// Those of them that a consumer holds.
-    pub running: Depths,
-    /// Those of them that wait for another try.
-    pub delayed: u64,
-    /// Their size.
-    pub bytes: u64,
-    /// Jobs settled since the queue began.
-    pub settled: u64,
-    /// Those of them that no model ran to their end: expired or cancelled. They say nothing of how fast work is done.
-    pub unrun: u64,
-    /// Jobs known to have been lost, since the queue began.
-    pub lost: u64,
-    /// Dead letters kept.
-    pub dead: u64,
-}
-
-/// Which results to list.
-#[derive(Debug, Clone, Default)]
-pub struct ResultsFilter {
-    /// At most so many, newest first.
-    pub limit: usize,
-    /// Of this task only.
-    pub task: Option<String>,
-    /// Of this sensor only.
-    pub sensor_id: Option<String>,
-    /// Finished at or after this, in Unix milliseconds.
-    pub since: Option<u64>,
-    /// With this outcome only.
-    pub outcome: Option<Outcome>,
-}
-
-/// How far the order of settlement may differ from that of the finishing times, in milliseconds: consumers' clocks
-/// differ, and a result that could not be stored at once is stored with the time at which it was there.
-const DISORDER_MS: u64 = 600_000;
-
-impl ResultsFilter {
-    /// Is nothing wanted that was settled before a result of that finishing time? Then a listing ends.
-    #[must_use]
-    pub fn ends_before(&self, finished_at: u64) -> bool {
-        self.since.is_some_and(|since| finished_at.saturating_add(DISORDER_MS) < since)
-    }
-}
-
-/// Where a listing of all of a task's results goes on; its inside is the backend's.
-#[derive(Debug, Clone, Default)]
-pub struct ResultsMark {
-    /// Its place in the listing.
-    pub(super) position: u64,
-    /// What was listed last there.
-    pub(super) listed: Vec<String>,
-}
-
-/// A part of a task's results.
-#[derive(Debug, Default)]
-pub struct ResultsPage {
-    /// The latest settled first; fewer than asked for where some have expired.
-    pub results: Vec<Box<RawValue>>,
-    /// Where the next page begins; none after the last one.
-    pub next: Option<ResultsMark>,
-}
-
-/// A job changed its state: whoever watches it reads it again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// These jobs did.
-    Jobs(Arc<[String]>),
-    /// Any may have: changes were missed.
-    Unknown,
-}
-
-/// What is known about jobs.
-///
-/// # Errors
-/// [`QueueError`] everywhere.
-#[async_trait]
-pub trait JobBook: Send + Sync {
-    /// A job's state; `None` for an id that never was, or whose result has expired.
-    async fn job(&self, task: &str, job_id: &str) -> Result<Option<JobState>, QueueError>;
-
-    /// The newest results of some tasks, newest first.
-    async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError>;
-
-    /// All results of a task, page by page: the latest settled first, from `after` on. Each is listed once, and what
-    /// comes while the listing goes on is not.
-    async fn results_page(
-        &self,
-        task: &str,
-        after: Option<&ResultsMark>,
-        limit: usize,
-    ) -> Result<ResultsPage, QueueError>;
-
-    /// The task's numbers.
-    async fn counts(&self, task: &str) -> Result<Counts, QueueError>;
-
-    /// Changes of a task's jobs, from now on. Only what was watched before a change is sure to hear of it: watch
-    /// first, then read.
-    async fn watch(&self, task: &str) -> Result<broadcast::Receiver<Change>, QueueError>;
-}
-
-/// A job that was given up, kept with its reading until somebody decides.
-#[derive(Debug)]
-pub struct DeadLetter {
-    /// The job.
-    pub job_id: String,
-    /// As it was handed in, or why that cannot be read.
-    pub entry: Result<Entry, String>,
-    /// The result shown for it.
-    pub result: Box<RawValue>,
-    /// Every try.
-    pub failures: Vec<AttemptError>,
-    /// When it was given up, in Unix milliseconds.
-    pub died_at: u64,
-}
-
-/// Jobs that were given up.
-///
-/// # Errors
-/// [`QueueError`] everywhere.
-#[async_trait]
-pub trait DeadLetters: Send + Sync {
-    /// Dead letters of a task, newest first, from position `skip`.
-    async fn dead(&self, task: &str, skip: usize, limit: usize) -> Result<Vec<DeadLetter>, QueueError>;
-
-    /// One dead letter.
-    async fn dead_letter(&self, task: &str, job_id: &str) -> Result<Option<DeadLetter>, QueueError>;
-
-    /// Hands dead letters in again, as new jobs under their old ids and without a deadline; `false` where there is
-    /// none of that id. Their old results are gone with the same step.
-    async fn requeue(&self, task: &str, job_ids: &[String]) -> Result<Vec<bool>, QueueError>;
-
-    /// Drops dead letters for good; `false` where there is none of that id. Their results stay as long as others do.
-    async fn drop_dead(&self, task: &str, job_ids: &[String]) -> Result<Vec<bool>, QueueError>;
-}
-
-/// A result that somebody wants to be told of.
-#[derive(Debug, Clone)]
-pub struct Callback {
-    /// The job.
-    pub job_id: String,
-    /// Where to.
-    pub url: String,
-    /// Which try this is; 1 is the first.
-    pub attempt: u32,
-    /// How long ago the job ended.
-    pub age: Duration,
-    /// The result, unless it has expired meanwhile.
-    pub result: Option<Box<RawValue>>,
-}
-
-/// Callbacks that are due, since the settlement of their job.
-///
-/// # Errors
-/// [`QueueError`] everywhere.
-#[async_trait]
-pub trait Outbox: Send + Sync {
-    /// Takes up to `limit` callbacks that are due; they are due again after `lease`, unless they are done by then.
-    async fn callbacks(&self, task: &str, limit: usize, lease: Duration) -> Result<Vec<Callback>, QueueError>;
-
-    /// A callback needs no more tries; `note` is kept with the job's result for as long as that is.
-    async fn callback_done(&self, task: &str, job_id: &str, note: &str) -> Result<(), QueueError>;
-
-    /// A callback is to be tried again after `delay`; `note` says why.
-    async fn callback_later(&self, task: &str, job_id: &str, delay: Duration, note: &str) -> Result<(), QueueError>;
-}
-
-/// What is known under an idempotency key of a call that is answered at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Begun {
-    /// Nothing: the call is the caller's to make, and to finish.
-    New,
-    /// The same call is being made.
-    InFlight,
-    /// It was made, and answered so.
-    Replayed(Stored),
-    /// The key was used for another call.
-    Conflict,
-}
-
-/// Idempotency keys of calls that are answered at once.
-///
-/// # Errors
-/// [`QueueError`] everywhere.
-#[async_trait]
-pub trait Replays: Send + Sync {
-    /// Begins a call under a key; it counts as being made for `patience`.
-    async fn begin(&self, task: &str, key: &str, fingerprint: &str, patience: Duration) -> Result<Begun, QueueError>;
-
-    /// Keeps the answer of a call for `IDEMPOTENCY_TTL_SECONDS`, or, without one, forgets the call.
-    async fn finish(&self, task: &str, key: &str, fingerprint: &str, answer: Option<Stored>) -> Result<(), QueueError>;
-}
-
-/// Facts about a task's models that all processes share.
-///
-/// # Errors
-/// [`QueueError`] everywhere.
-#[async_trait]
-pub trait Facts: Send + Sync {
-    /// All facts under `name`: model or tier to value.
-    async fn facts(&self, task: &str, name: &str) -> Result<Vec<(String, String)>, QueueError>;
-
-    /// Sets a shared fact, or removes it.
-    async fn set_fact(&self, task: &str, name: &str, field: &str, value: Option<&str>) -> Result<(), QueueError>;
 }

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 use shared::reading::Input;
 pub use shared::reading::Priority;
 
+use crate::clock::now_ms;
 use crate::engine::Answer;
-use crate::routing::{Binding, DecisionRecord};
+use crate::routing::{Binding, DecisionRecord, Weighed};
 
 /// A job as it is stored: the facts in JSON, the numbers beside them as little-endian floats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub struct Entry {
     pub binding: Binding,
     /// Why this model.
     pub decision: DecisionRecord,
+    /// What was weighed; none of a job of an older process, or one that another process waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weighed: Option<Weighed>,
     /// When the job was accepted, in Unix milliseconds.
     pub accepted_at: u64,
     /// When its answer stops being wanted, in Unix milliseconds of the process that accepted it: to be shown. What
@@ -84,6 +88,33 @@ mod stored_text {
 }
 
 impl Entry {
+    /// A job for a model, accepted now: of no tenant, normal priority, without a deadline, and nobody waits for it.
+    #[must_use]
+    pub fn new(task: &str, lane: &str, (model, model_version): (&str, u32), input: Input) -> Self {
+        Self {
+            job_id: Self::new_id(task),
+            request_id: String::new(),
+            task: task.to_owned(),
+            sensor_id: None,
+            timestamp: None,
+            lane: lane.to_owned(),
+            model: model.to_owned(),
+            model_version,
+            fallback: false,
+            pinned: false,
+            binding: Binding::default(),
+            decision: DecisionRecord::default(),
+            accepted_at: now_ms(),
+            deadline_at: None,
+            priority: Priority::default(),
+            tenant: None,
+            callback: None,
+            awaited: false,
+            weighed: None,
+            input,
+        }
+    }
+
     /// A fresh job id for a task: sortable by time.
     #[must_use]
     pub fn new_id(task: &str) -> String {
@@ -250,6 +281,17 @@ pub struct ResultRecord {
     pub reason: String,
     /// Which side decided.
     pub decided_by: String,
+    /// The decision whole, and what was weighed.
+    pub decision: DecisionRecord,
+    /// Likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weighed: Option<Weighed>,
+    /// The chance that the tier had to be chosen, where the choice was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propensity: Option<f32>,
+    /// The caller named the version: no evidence in a rollout.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
     /// From acceptance to the result, in milliseconds.
     pub latency_ms: f64,
     /// Unsettled jobs of the task when this one left the queue.
@@ -290,27 +332,9 @@ mod tests {
 
     #[test]
     fn an_entry_survives_storage_bit_for_bit() {
-        let entry = Entry {
-            job_id: Entry::new_id("pump-anomaly"),
-            request_id: "r".to_owned(),
-            task: "pump-anomaly".to_owned(),
-            sensor_id: None,
-            timestamp: Some(0.1),
-            lane: "fast".to_owned(),
-            model: "m".to_owned(),
-            model_version: 1,
-            fallback: false,
-            pinned: false,
-            binding: Binding { movable: true, min_accuracy: Some(0.9) },
-            decision: DecisionRecord::default(),
-            accepted_at: 1,
-            deadline_at: None,
-            priority: Priority::Normal,
-            tenant: None,
-            callback: None,
-            awaited: false,
-            input: Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE]),
-        };
+        let input = Input::Features(vec![0.1, -0.0, f32::MIN_POSITIVE]);
+        let binding = Binding { movable: true, min_accuracy: Some(0.9) };
+        let entry = Entry { timestamp: Some(0.1), binding, ..Entry::new("pump-anomaly", "fast", ("m", 1), input) };
         let back = Entry::from_body(&entry.to_body().unwrap()).unwrap();
         assert_eq!(back, entry);
         assert!(matches!(&back.input, Input::Features(features) if features[1].to_bits() == (-0.0f32).to_bits()));

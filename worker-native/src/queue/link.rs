@@ -106,10 +106,9 @@ impl Link {
         tokio::time::timeout(self.timeout, work).await.unwrap_or_else(late)
     }
 
-    /// A command's result in the queue's words; the connection has seen to its repair by itself.
-    #[expect(clippy::unused_self, reason = "the one place where Redis's errors become the queue's")]
-    pub(super) fn checked<T>(&self, result: RedisResult<T>) -> Result<T, QueueError> {
-        result.map_err(QueueError::from)
+    /// Is it a cluster, whose tasks lie on different servers?
+    pub(super) fn is_cluster(&self) -> bool {
+        self.connection.0.dialer.is_cluster()
     }
 }
 

@@ -10,6 +10,7 @@ mod changes;
 mod dead;
 mod grouper;
 mod jobs;
+mod labels;
 mod outbox;
 mod results;
 pub mod scripts;
@@ -17,8 +18,9 @@ mod shared;
 mod wire;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::FromRedisValue;
 use tokio_util::sync::CancellationToken;
@@ -39,9 +41,11 @@ pub struct RedisQueue(Arc<Inner>);
 struct Inner {
     config: QueueConfig,
     link: Link,
-    hand_ins: Grouper<NewJob, Enqueued>,
+    hand_ins: Grouper<(NewJob, Instant), Enqueued>,
     settlements: Grouper<Settlement, Settled>,
     waiting: jobs::Waiting,
+    /// Claims so far: one that comes too late is known by its number.
+    claims: AtomicU64,
     seen: Mutex<HashMap<String, Seen>>,
     hubs: Hubs,
     tasks: TaskTracker,
@@ -73,6 +77,7 @@ impl RedisQueue {
             hand_ins: Grouper::default(),
             settlements: Grouper::default(),
             waiting: jobs::Waiting::default(),
+            claims: AtomicU64::new(0),
             seen: Mutex::default(),
             hubs: Hubs::default(),
             tasks: TaskTracker::new(),
@@ -104,11 +109,11 @@ impl RedisQueue {
         {
             found = script.in_full(&command).query_async(&mut connection).await;
         }
-        self.0.link.checked(found)
+        Ok(found?)
     }
 
     async fn run<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, QueueError> {
-        self.0.link.checked(command.query_async(&mut self.0.link.get()).await)
+        Ok(command.query_async(&mut self.0.link.get()).await?)
     }
 }
 

@@ -72,25 +72,25 @@ impl std::fmt::Debug for ClockOf {
 }
 
 impl Spool {
-    /// Opens the spool; makes it where it is missing.
+    /// Opens the spool; makes it where it is missing. Each step on it answers within `limit`, or fails.
     ///
     /// # Errors
     /// [`QueueError::File`] that names the setting, as for the queue's file.
-    pub fn open(path: &Path, max_bytes: u64, sync: FileSync) -> Result<Self, QueueError> {
-        Self::open_with(path, max_bytes, sync, clock::from)
+    pub fn open(path: &Path, max_bytes: u64, sync: FileSync, limit: Duration) -> Result<Self, QueueError> {
+        Self::open_with(path, max_bytes, (sync, limit), clock::from)
     }
 
     fn open_with(
         path: &Path,
         max_bytes: u64,
-        sync: FileSync,
+        (sync, limit): (FileSync, Duration),
         clock: impl FnOnce(u64) -> Clock,
     ) -> Result<Self, QueueError> {
         let opened = file::open(path, &KIND, sync)?;
         let seen = books::last_seen(&opened.connection).map_err(file::failed)?;
         let (clock, waiting) = (clock(number(seen)), Arc::new(AtomicU64::new(0)));
         let books = Books::open(opened, stored(max_bytes), Arc::clone(&clock), Arc::clone(&waiting));
-        let writer = Writer::start("spool-writer", books.map_err(file::failed)?)
+        let writer = Writer::start("spool-writer", books.map_err(file::failed)?, limit)
             .map_err(|error| file::fault(format!("SPOOL_FILE {}: no thread for it: {error}", path.display())))?;
         Ok(Self { writer, waiting, clock: ClockOf(clock) })
     }
@@ -107,7 +107,7 @@ impl Spool {
     /// job is handed over; it runs all the same then, since it was accepted.
     ///
     /// # Errors
-    /// [`QueueError`]; then none was taken.
+    /// [`QueueError`]; then none was taken, but after [`QueueError::Slow`] that is not known.
     pub async fn append(&self, task: &str, jobs: &[NewJob]) -> Result<Appended, QueueError> {
         let now = self.now();
         let kept = jobs.iter().map(|job| Kept::new(task, job, now)).collect::<Result<Vec<_>, _>>()?;

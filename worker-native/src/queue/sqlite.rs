@@ -18,6 +18,7 @@ mod doors;
 pub(super) mod file;
 pub(super) mod group;
 mod hand_in;
+mod labels;
 mod look;
 mod outbox;
 mod readers;
@@ -45,7 +46,7 @@ const KIND: Kind = Kind {
     setting: "QUEUE_FILE",
     // "IRqu"
     mark: 0x4952_7175,
-    versions: &[include_str!("sqlite/schema/1.sql")],
+    versions: &[include_str!("sqlite/schema/1.sql"), include_str!("sqlite/schema/2.sql")],
     way_out: "a file is for one process: give this one another file, or several processes one Redis (REDIS_URL)",
 };
 
@@ -96,8 +97,9 @@ impl SqliteQueue {
             tracing::warn!(jobs, file = %path.display(), "jobs were running when the queue was last closed; they wait again");
         }
         let books = books.map_err(file::failed)?;
-        let readers = Readers::start(&path)?;
-        let writer = Writer::start("queue-writer", books)
+        let limit = config.file_timeout;
+        let readers = Readers::start(&path, limit)?;
+        let writer = Writer::start("queue-writer", books, limit)
             .map_err(|error| file::fault(format!("QUEUE_FILE {}: no thread for it: {error}", path.display())))?;
         Ok(Self(Arc::new(Inner { config, clock, board, readers, writer, audited: Mutex::default() })))
     }

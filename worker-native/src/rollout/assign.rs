@@ -25,6 +25,12 @@ pub struct Assignment {
 }
 
 impl Assignment {
+    /// Of an answer whose model has no rollout here.
+    #[must_use]
+    pub fn outside(version: u32) -> Self {
+        Self { version, arm: DEFAULT_ARM.into(), slot: None, epoch: 0 }
+    }
+
     /// Is it one side of a comparison?
     #[must_use]
     pub const fn is_compared(&self) -> bool {

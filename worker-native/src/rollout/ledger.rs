@@ -1,8 +1,9 @@
-//! Which version answered a request, for the label that comes later: bounded in number and in time.
+//! Which version answered a request, for the label that comes later: this process's part, bounded in number and in time.
 //!
-//! Owns that a label counts once for each answer, whichever of its ids names it. An own ring
-//! rather than a cache: it must tell "labelled already" from "not known", forget in order of age,
-//! and take its time from outside.
+//! Owns what an answer is called, whichever of its ids names it; that a label counts once is the queue's store's to say
+//! (`crate::learning`), which other processes see as well. What is new here is written there behind the answers. An own
+//! ring rather than a cache: it must tell "labelled already" from "not known", forget in order of age, and take its time
+//! from outside.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ pub const KEEP_MS: u64 = 3_600_000;
 const MAX_PREDICTION: usize = 256;
 
 /// What answered a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
     /// The task's name.
     pub task: Arc<str>,
@@ -27,13 +28,34 @@ pub struct Answered {
     pub assignment: Assignment,
     /// The class, or `normal` / `anomaly`; none where the answer is no such word.
     pub prediction: Option<Arc<str>>,
+    /// The chance that the tier had to be chosen, where the choice was drawn.
+    pub propensity: Option<f32>,
+}
+
+/// An answer that may be labelled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// What answered.
+    pub answered: Answered,
+    /// What the answer is called everywhere: its job id, or its request id and the moment of the answer.
+    pub name: String,
+    /// When the answer was given, in Unix milliseconds.
+    pub at: u64,
+    /// Is it a job's?
+    pub is_job: bool,
+}
+
+/// What an answer is called everywhere. A request id that comes again must not make the newer answer look labelled.
+#[must_use]
+pub fn name_of(request_id: &str, job_id: Option<&str>, at: u64) -> String {
+    job_id.map_or_else(|| format!("{request_id}@{at}"), str::to_owned)
 }
 
 /// What the ledger knows of an id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Found {
-    /// Here is the answer; it is labelled from now on.
-    Answered(Answered),
+    /// Here is the answer.
+    Answered(Known),
     /// It was labelled before.
     Labelled,
     /// Never heard of, or forgotten.
@@ -48,11 +70,32 @@ struct Slot {
     answered: Option<Answered>,
 }
 
+impl Slot {
+    fn known(&self) -> Option<Known> {
+        let [request_id, job_id] = self.ids.each_ref().map(Option::as_deref);
+        let name = name_of(request_id.unwrap_or_default(), job_id, self.at);
+        Some(Known { answered: self.answered.clone()?, name, at: self.at, is_job: job_id.is_some() })
+    }
+}
+
+/// Answers that are not yet where other processes find them.
+#[derive(Debug, Default)]
+pub struct Unwritten {
+    /// Request id, job id and answer; the newest of what is new.
+    pub answers: Vec<(Arc<str>, Option<Arc<str>>, Known)>,
+    /// New ones that are left out, since there are too many.
+    pub skipped: u64,
+    // The number of the first slot that is newer than all of these.
+    until: u64,
+}
+
 #[derive(Debug, Default)]
 struct Ring {
     slots: VecDeque<Slot>,
     // The number of the first slot; numbers only grow.
     first: u64,
+    // The number of the first slot that nobody has asked to write.
+    unwritten: u64,
     by_id: HashMap<Arc<str>, u64>,
 }
 
@@ -95,24 +138,43 @@ impl Ledger {
         ring.slots.push_back(Slot { at: now_ms, ids, answered: Some(answered) });
     }
 
-    /// The answer under a request id or job id, once, if it passes a check; a label that does not fit leaves it to be labelled.
-    ///
-    /// # Errors
-    /// The check's.
-    pub fn take_if<E>(
-        &self,
-        id: &str,
-        now_ms: u64,
-        check: impl FnOnce(&Answered) -> Result<(), E>,
-    ) -> Result<Found, E> {
+    /// The answer under a request id or job id.
+    #[must_use]
+    pub fn find(&self, id: &str, now_ms: u64) -> Found {
         let mut ring = self.ring();
         self.forget(&mut ring, now_ms);
-        let Some(number) = ring.by_id.get(id).copied() else { return Ok(Found::Unknown) };
-        let index = usize::try_from(number.saturating_sub(ring.first)).unwrap_or(usize::MAX);
-        let Some(slot) = ring.slots.get_mut(index) else { return Ok(Found::Unknown) };
-        let Some(answered) = &slot.answered else { return Ok(Found::Labelled) };
-        check(answered)?;
-        Ok(slot.answered.take().map_or(Found::Labelled, Found::Answered))
+        match ring.slot(id) {
+            None => Found::Unknown,
+            Some(slot) => slot.known().map_or(Found::Labelled, Found::Answered),
+        }
+    }
+
+    /// Notes that the answer under an id is labelled.
+    pub fn labelled(&self, id: &str) {
+        if let Some(slot) = self.ring().slot(id) {
+            slot.answered = None;
+        }
+    }
+
+    /// The newest answers that were not written yet, `most` at the most; those before them are given up.
+    #[must_use]
+    pub fn unwritten(&self, most: usize) -> Unwritten {
+        let ring = self.ring();
+        let until = ring.first + ring.slots.len() as u64;
+        let new = usize::try_from(until.saturating_sub(ring.unwritten)).unwrap_or(usize::MAX);
+        let taken = new.min(most).min(ring.slots.len());
+        let slots = ring.slots.iter().skip(ring.slots.len() - taken);
+        let answers = slots.filter_map(|slot| {
+            let [request_id, job_id] = slot.ids.clone();
+            Some((request_id?, job_id, slot.known()?))
+        });
+        Unwritten { answers: answers.collect(), skipped: (new - taken) as u64, until }
+    }
+
+    /// Notes that these are written, or given up.
+    pub fn written(&self, these: &Unwritten) {
+        let mut ring = self.ring();
+        ring.unwritten = ring.unwritten.max(these.until);
     }
 
     fn forget(&self, ring: &mut Ring, now_ms: u64) {
@@ -128,6 +190,12 @@ impl Ledger {
 }
 
 impl Ring {
+    fn slot(&mut self, id: &str) -> Option<&mut Slot> {
+        let number = self.by_id.get(id)?;
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.slots.get_mut(index)
+    }
+
     fn drop_first(&mut self) {
         let Some(slot) = self.slots.pop_front() else { return };
         for id in slot.ids.iter().flatten() {
@@ -146,28 +214,70 @@ mod tests {
 
     fn answered(version: u32) -> Answered {
         let assignment = Assignment { version, arm: "canary".into(), slot: Some(1), epoch: 1 };
-        Answered { task: "t".into(), model: "m".into(), assignment, prediction: Some("normal".into()) }
+        Answered {
+            task: "t".into(),
+            model: "m".into(),
+            assignment,
+            prediction: Some("normal".into()),
+            propensity: None,
+        }
     }
 
-    fn take(ledger: &Ledger, id: &str, now_ms: u64) -> Found {
-        ledger.take_if(id, now_ms, |_| Ok::<_, std::convert::Infallible>(())).unwrap()
+    fn found(ledger: &Ledger, id: &str, now_ms: u64) -> Option<Answered> {
+        match ledger.find(id, now_ms) {
+            Found::Answered(known) => Some(known.answered),
+            Found::Labelled | Found::Unknown => None,
+        }
     }
 
     #[test]
-    fn an_answer_is_labelled_once_whichever_id_names_it() {
+    fn an_answer_is_labelled_whichever_id_names_it() {
         let ledger = Ledger::new(10, 1_000);
         ledger.remember("r", Some("j"), answered(2), 0);
-        assert_eq!(take(&ledger, "j", 1), Found::Answered(answered(2)));
-        assert_eq!((take(&ledger, "r", 1), take(&ledger, "j", 1)), (Found::Labelled, Found::Labelled));
-        assert_eq!(take(&ledger, "other", 1), Found::Unknown);
+        let known = Known { answered: answered(2), name: "j".to_owned(), at: 0, is_job: true };
+        assert_eq!(ledger.find("j", 1), Found::Answered(known.clone()));
+        assert_eq!(ledger.find("r", 1), Found::Answered(known), "it is called the same");
+        ledger.labelled("r");
+        assert_eq!((ledger.find("r", 1), ledger.find("j", 1)), (Found::Labelled, Found::Labelled));
+        assert_eq!(ledger.find("other", 1), Found::Unknown);
+        ledger.labelled("other");
     }
 
     #[test]
-    fn a_label_that_does_not_fit_leaves_the_answer() {
+    fn one_request_id_is_another_answer_at_another_time() {
         let ledger = Ledger::default();
-        ledger.remember("r", None, answered(2), 0);
-        assert_eq!(ledger.take_if("r", 1, |_| Err("no")), Err("no"));
-        assert_eq!(take(&ledger, "r", 1), Found::Answered(answered(2)));
+        let names = [1, 2].map(|now| {
+            ledger.remember("r", None, answered(2), now);
+            match ledger.find("r", now) {
+                Found::Answered(known) => known.name,
+                other => panic!("{other:?}"),
+            }
+        });
+        assert_ne!(names[0], names[1]);
+    }
+
+    #[test]
+    fn what_is_new_is_given_to_be_written_until_it_is() {
+        let ledger = Ledger::new(5, 1_000);
+        for index in 0..4_u32 {
+            ledger.remember(&format!("r{index}"), Some("j").filter(|_| index == 3), answered(index), 0);
+        }
+        let ids = |these: &Unwritten| these.answers.iter().map(|(id, ..)| id.to_string()).collect::<Vec<_>>();
+        let these = ledger.unwritten(3);
+        assert_eq!((ids(&these), these.skipped), (vec!["r1".to_owned(), "r2".to_owned(), "r3".to_owned()], 1));
+        assert_eq!((these.answers[1].1.clone(), these.answers[2].1.as_deref()), (None, Some("j")));
+        assert_eq!(ids(&ledger.unwritten(3)), ids(&these), "not written: again");
+        ledger.written(&these);
+        assert!(ledger.unwritten(3).answers.is_empty());
+        // What is labelled needs no writing; what the ring has lost cannot be.
+        for index in 10..20_u32 {
+            ledger.remember(&format!("r{index}"), None, answered(index), 0);
+        }
+        ledger.labelled("r19");
+        let these = ledger.unwritten(100);
+        assert_eq!((ids(&these).len(), these.skipped), (4, 5));
+        ledger.written(&these);
+        assert_eq!(ledger.unwritten(100).skipped, 0);
     }
 
     #[test]
@@ -181,14 +291,14 @@ mod tests {
             (ring.slots.len(), ring.by_id.len())
         };
         assert_eq!(kept(&ledger), (3, 6));
-        assert_eq!(take(&ledger, "r1", 5), Found::Unknown);
-        assert_eq!(take(&ledger, "j2", 5), Found::Answered(answered(2)));
-        assert_eq!(take(&ledger, "r3", 1_002), Found::Answered(answered(3)));
-        assert_eq!(take(&ledger, "r4", 1_004), Found::Unknown, "an hour is over at the hour");
+        assert_eq!(found(&ledger, "r1", 5), None);
+        assert_eq!(found(&ledger, "j2", 5), Some(answered(2)));
+        assert_eq!(found(&ledger, "r3", 1_002), Some(answered(3)));
+        assert_eq!(found(&ledger, "r4", 1_004), None, "an hour is over at the hour");
         assert_eq!(kept(&ledger), (0, 0));
         // A clock that steps back forgets nothing and breaks nothing.
         ledger.remember("r9", None, answered(9), 0);
-        assert_eq!(take(&ledger, "r9", 0), Found::Answered(answered(9)));
+        assert_eq!(found(&ledger, "r9", 0), Some(answered(9)));
     }
 
     #[test]
@@ -197,7 +307,7 @@ mod tests {
         ledger.remember("r", None, answered(1), 0);
         ledger.remember("r", None, answered(2), 0);
         ledger.remember("s", None, answered(3), 0);
-        assert_eq!(take(&ledger, "r", 0), Found::Answered(answered(2)));
+        assert_eq!(found(&ledger, "r", 0), Some(answered(2)));
     }
 
     #[test]
@@ -205,6 +315,6 @@ mod tests {
         let ledger = Ledger::default();
         let long = Answered { prediction: Some("x".repeat(300).into()), ..answered(1) };
         ledger.remember("r", None, long, 0);
-        assert_eq!(take(&ledger, "r", 0), Found::Answered(Answered { prediction: None, ..answered(1) }));
+        assert_eq!(found(&ledger, "r", 0), Some(Answered { prediction: None, ..answered(1) }));
     }
 }

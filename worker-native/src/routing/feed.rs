@@ -1,8 +1,8 @@
 //! Brings what other processes know into this one's picture, and tells them what this one knows.
 //!
 //! Shared facts live beside the queue, for each task: the backlog (`depth`), pinned accuracies
-//! (`accuracy`, by model), service times (`service`, by tier) and profiles (`profile`, by tier), and
-//! what `planner` and `policies` agree on (`routing`).
+//! (`accuracy`, by model), what labels taught (`beliefs`, by version), service times (`service`, by tier) and profiles
+//! (`profile`, by tier), and what `planner` and `policies` agree on (`routing`).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -13,9 +13,11 @@ use shared::policy::Profile;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::clock::now_ms;
 use crate::queue::QueueError;
 use crate::rollout;
-use crate::routing::{planner, policies};
+use crate::routing::planner::{self, Learned};
+use crate::routing::policies;
 
 /// Name of the shared facts that pin accuracies, by model.
 pub const ACCURACY: &str = "accuracy";
@@ -68,9 +70,13 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
     app.snapshots.set_depths(name, &counts.depths);
     app.admission.saw(name, &counts, Instant::now());
     share_rollouts(app, name).await?;
-    let pinned: BTreeMap<String, String> = app.queue.facts(name, ACCURACY).await?.into_iter().collect();
+    app.learning.took(name, &app.queue.beliefs(name).await?);
+    let stated = app.queue.facts(name, ACCURACY).await?;
+    let pins = stated.into_iter().filter_map(|(model, accuracy)| Some((model, accuracy.parse().ok()?)));
+    app.learning.set_pins(name, pins.collect());
     let service: BTreeMap<String, String> = app.queue.facts(name, SERVICE).await?.into_iter().collect();
     let profiles: BTreeMap<String, String> = app.queue.facts(name, PROFILE).await?.into_iter().collect();
+    let (mut alarmed, mut versions) = (false, Vec::new());
     for tier in &task.schema.tiers {
         let Some(model) = task.model_of_tier(tier) else { continue };
         let own = app.engine.version(name, &model.name, model.default_version);
@@ -85,8 +91,16 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
         }
         let service_us = service.get(tier).and_then(|text| text.parse().ok()).or(measured);
         let trained = own.and_then(|version| version.card().training_accuracy);
-        let accuracy = pinned.get(&model.name).and_then(|text| text.parse().ok()).or(trained);
+        let pin = app.learning.pinned(name, &model.name);
+        let of = (name.as_str(), model.name.as_str(), model.default_version);
+        let learned = || app.learning.accuracy(of, trained, now_ms());
+        let accuracy = pin.or_else(learned);
         app.snapshots.set_facts(name, tier, service_us, accuracy);
+        // A statement is not learned: labels are not counted towards it.
+        let labels = if pin.is_some() { 0.0 } else { app.learning.n_eff(of, now_ms()) };
+        app.snapshots.set_labels(name, tier, labels);
+        alarmed |= app.learning.is_alarmed(of, now_ms());
+        versions.push((model.name.as_str(), model.default_version));
         if let Some(measured) = measured.filter(|_| app.config.role.consumes()) {
             let measured = measured.to_string();
             // Told only when it changed: this runs four times a second.
@@ -97,7 +111,10 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
     }
     let routing = app.queue.facts(name, policies::FACTS).await?;
     app.policies.heard(name, policies::field(&routing));
-    planner::step(app, task, &counts, &routing).await
+    let ends = versions.first().zip(versions.last()).filter(|_| versions.len() > 1);
+    let disagreement = ends.and_then(|(cheap, dear)| app.learning.pairs.bound(name, *cheap, *dear));
+    let learned = Learned { alarmed, disagreement };
+    planner::step(app, task, (&counts, learned), &routing).await
 }
 
 /// A profile as it is shared: microseconds, and the largest batch.

@@ -5,31 +5,26 @@
 //! finds no plan, or one that is not renewed, makes the next (docs/decisions/0029-one-plan.md). Owns
 //! the observing and the agreeing; how a load is split is `shared::policy`'s.
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::catalog::CatalogTask;
-use shared::policy::plan::TierSeen;
-use shared::policy::{Observations, Plan, Reason, TierModel, plan};
+use shared::policy::{Plan, Reason};
 use shared::reading::Priority;
-use shared::snapshot::{Snapshot, TaskLoad};
+use shared::snapshot::TaskLoad;
 
-use super::meters::{Arrivals, Keepers, Recent, Reliability, Shares};
-use super::presence::{Line, Peers, Told};
+use super::meters::{Keepers, Recent, Shares};
+use super::presence::{Line, Peers};
 use super::{Advice, DecisionRecord, policies};
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::queue::{Counts, QueueError};
+use state::{State, whole};
 
 /// The field of the plan among the shared facts.
 const PLAN: &str = "plan";
-/// A plan that is the same is told again after this, so that others see that its maker lives.
-const RENEW: Duration = Duration::from_secs(1);
-/// Periods, and at least this time, behind which a plan that was not renewed is made by another.
-const TAKE_OVER_PERIODS: u32 = 8;
-const TAKE_OVER: Duration = Duration::from_secs(3);
-
 /// What this process observes, and the plans that hold.
 #[derive(Debug)]
 pub struct Planner {
@@ -37,79 +32,13 @@ pub struct Planner {
     tasks: Mutex<BTreeMap<String, State>>,
 }
 
-#[derive(Debug)]
-struct State {
-    queued: Arrivals,
-    synchronous: Arrivals,
-    synchronous_total: u64,
-    recent: Recent,
-    keepers: Keepers,
-    shares: Shares,
-    reliability: Reliability,
-    peers: Peers,
-    run: Option<(u64, Instant)>,
-    busy: f32,
-    plan: Option<Plan>,
-    planned_at: Option<Instant>,
-    // As last seen among the shared facts, and since when it is the same.
-    stored: Option<(String, Instant)>,
-    renewed_at: Option<Instant>,
-    seq: u64,
-}
-
-impl State {
-    const fn new(recent: Recent, keepers: Keepers, shares: Shares, peers: Peers) -> Self {
-        Self {
-            queued: Arrivals::new(),
-            synchronous: Arrivals::new(),
-            synchronous_total: 0,
-            recent,
-            keepers,
-            shares,
-            reliability: Reliability::new(),
-            peers,
-            run: None,
-            busy: 0.0,
-            plan: None,
-            planned_at: None,
-            stored: None,
-            renewed_at: None,
-            seq: 0,
-        }
-    }
-
-    /// Is the plan this process's to make?
-    fn is_maker(
-        &mut self,
-        boot: u64,
-        shared: bool,
-        facts: &[(String, String)],
-        (now, period): (Instant, Duration),
-    ) -> bool {
-        let Some((_, text)) = facts.iter().find(|(field, _)| field == PLAN).filter(|_| shared) else {
-            self.stored = None;
-            return true;
-        };
-        let since = match &self.stored {
-            Some((known, since)) if known == text => *since,
-            _ => {
-                self.stored = Some((text.clone(), now));
-                now
-            }
-        };
-        let silent = now.saturating_duration_since(since) >= (period * TAKE_OVER_PERIODS).max(TAKE_OVER);
-        silent || Snapshot::from_text(text).map_or(true, |stored| stored.boot == boot)
-    }
-
-    /// The plan that another process made.
-    fn adopt(&mut self, task: &str, now: Instant) {
-        let Some((text, since)) = &self.stored else { return };
-        let stored = Snapshot::from_text(text).ok().and_then(|stored| stored.tasks.into_iter().next());
-        if let Some(plan) = stored.filter(|load| load.task == task).and_then(|load| load.plan) {
-            self.plan = Some(plan);
-            self.planned_at = Some((*since).min(now));
-        }
-    }
+/// What labels, and readings that two tiers answered, say of a task's tiers.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Learned {
+    /// A drift detector has raised an alarm lately.
+    pub(super) alarmed: bool,
+    /// How often the cheapest and the dearest tier can disagree at most, 0..=1.
+    pub(super) disagreement: Option<f64>,
 }
 
 /// What one look at a task gives to plan with.
@@ -120,6 +49,7 @@ struct Look<'a> {
     workers: u32,
     run_ns: u64,
     head_age: Option<Duration>,
+    learned: Learned,
     in_force: policies::InForce,
     period: Duration,
     shared: bool,
@@ -208,121 +138,6 @@ impl Planner {
     }
 }
 
-impl State {
-    fn observe(&mut self, look: &Look<'_>, now: Instant) {
-        let unsettled: u64 = look.counts.depths.values().map(|jobs| u64::from(*jobs)).sum();
-        self.queued.saw(look.counts.settled.saturating_add(unsettled), now);
-        self.synchronous.saw(self.synchronous_total, now);
-        let ran = self.run.replace((look.run_ns, now));
-        if let Some((before, at)) = ran {
-            let passed = now.saturating_duration_since(at).as_secs_f32() * number(look.workers.max(1));
-            #[expect(clippy::cast_precision_loss, reason = "nanoseconds of one period")]
-            let ran = look.run_ns.saturating_sub(before) as f32 / 1e9;
-            if passed > 1e-3 {
-                // A quarter of the new and three of the old: a period alone is noise.
-                self.busy += 0.25 * ((ran / passed).min(1.0) - self.busy);
-            }
-        }
-    }
-
-    fn told(&mut self, look: &Look<'_>, now: Instant) -> Told {
-        let deadline = |percent| self.recent.deadline(percent).map_or(0, |left| whole(left.as_millis()));
-        Told {
-            workers: look.workers,
-            busy: self.busy,
-            rate: float(self.synchronous.rate()),
-            kappa: float(self.reliability.kappa()),
-            deadlines_ms: [deadline(10), deadline(50)],
-            keepers: whole(self.keepers.count(now) as u128),
-        }
-    }
-
-    /// Makes the plan from what all processes tell.
-    fn make(&mut self, look: &Look<'_>, own: Told, now: Instant) -> Plan {
-        let seen = tiers(&look.load, look.counts);
-        let all: Vec<Told> = self.peers.all(own, now).collect();
-        let workers: u32 = all.iter().map(|told| told.workers).fold(0, u32::saturating_add);
-        let working = all.iter().filter(|told| told.workers > 0);
-        let busy = working.clone().map(|told| told.busy * number(told.workers)).sum::<f32>();
-        // What the workers learned: they alone see how jobs end.
-        let (learned, of) = working.fold((0.0, 0.0_f32), |(sum, n), told| (sum + told.kappa, n + 1.0));
-        let rate: f32 = all.iter().map(|told| told.rate).sum();
-        let deadline = |at: usize| {
-            let known = all.iter().filter_map(|told| told.deadlines_ms.get(at)).filter(|ms| **ms > 0);
-            known.min().map(|ms| number(*ms) * 1_000.0)
-        };
-        let period_us = micros(look.period);
-        let elapsed = self.planned_at.map_or(look.period, |at| now.saturating_duration_since(at));
-        let observed = Observations {
-            tiers: &seen,
-            workers: workers.max(1),
-            isolates: all.iter().map(|told| told.keepers).max().unwrap_or(1).max(1),
-            rate: float(self.queued.rate()) + rate,
-            idc: float(self.queued.idc().max(self.synchronous.idc())),
-            period_us,
-            delivery_us: period_us / 2.0,
-            elapsed_us: micros(elapsed),
-            busy: busy / number(workers.max(1)),
-            head_age_us: look.head_age.map_or(0.0, micros),
-            deadline_us: deadline(0),
-            median_deadline_us: deadline(1),
-            kappa: if of > 0.0 { learned / of } else { own.kappa },
-            classes: self.recent.classes(),
-            realised: self.shares.take(),
-            last_rate: Some(float(self.queued.last() + self.synchronous.last())),
-            peak_rate: Some(float(self.queued.peak() + self.synchronous.peak())),
-            policy: Some(look.in_force.policy),
-            previous: self.plan.as_ref(),
-            ..Observations::default()
-        };
-        let made = plan(&observed, &look.in_force.knobs.tuning());
-        self.plan = Some(made);
-        self.planned_at = Some(now);
-        made
-    }
-
-    /// The plan as others are told of it, where it changed or must be renewed.
-    fn publish(&mut self, look: &Look<'_>, boot: u64, made: Plan, now: Instant) -> Option<Line> {
-        let tasks = vec![TaskLoad { plan: Some(made), ..look.load.clone() }];
-        let text = |seq| Snapshot { boot, seq, at: now_ms(), tasks: tasks.clone() }.to_text();
-        let before = self.stored.as_ref().and_then(|(text, _)| Snapshot::from_text(text).ok());
-        let before = before.filter(|before| before.boot == boot).and_then(|before| before.tasks.into_iter().next());
-        let same = before.is_some_and(|before| before.plan.is_some_and(|before| is_near(&before, &made)));
-        let renewed = self.renewed_at.is_some_and(|at| now.saturating_duration_since(at) < RENEW);
-        if same && renewed {
-            return None;
-        }
-        self.renewed_at = Some(now);
-        self.seq += 1;
-        Some((PLAN.to_owned(), Some(text(self.seq))))
-    }
-}
-
-/// Would keepers decide the same by both?
-fn is_near(a: &Plan, b: &Plan) -> bool {
-    let near = |a: f32, b: f32| (a - b).abs() <= 0.05 * a.abs().max(b.abs());
-    a.policy == b.policy
-        && (a.mode, a.lower, a.upper, a.reject) == (b.mode, b.lower, b.upper, b.reject)
-        && near(a.workers, b.workers)
-        && (a.x0 - b.x0).abs() < 0.005
-        && near(a.work_us, b.work_us)
-        && near(a.rate, b.rate)
-}
-
-/// The tiers as the plan sees them.
-fn tiers(load: &TaskLoad, counts: &Counts) -> Vec<TierSeen> {
-    let seen = load.tiers.iter().map(|tier| {
-        let in_flight = counts.running.get(&tier.tier).copied().unwrap_or_default();
-        TierSeen {
-            model: TierModel { profile: tier.profile(), accuracy: tier.accuracy, n_eff: tier.labels },
-            profiled: tier.measured.is_some(),
-            waiting: tier.depth.saturating_sub(in_flight),
-            in_flight,
-        }
-    });
-    seen.collect()
-}
-
 /// Observes one task, and brings its plan into the picture; `facts` are its shared facts of routing.
 ///
 /// # Errors
@@ -330,7 +145,7 @@ fn tiers(load: &TaskLoad, counts: &Counts) -> Vec<TierSeen> {
 pub(super) async fn step(
     app: &App,
     task: &CatalogTask,
-    counts: &Counts,
+    (counts, learned): (&Counts, Learned),
     facts: &[(String, String)],
 ) -> Result<(), QueueError> {
     let name = task.schema.name.as_str();
@@ -346,6 +161,7 @@ pub(super) async fn step(
         counts,
         workers,
         run_ns,
+        learned,
         in_force: app.policies.of(name),
         period: app.config.routing.snapshot_interval,
         shared: app.config.queue.is_shared(),
@@ -382,22 +198,4 @@ fn work(app: &App, task: &str) -> (u32, u64) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = pools.iter().map(|pool| pool.workers()).max().unwrap_or(0).min(cores);
     (whole(workers as u128), pools.iter().map(|pool| pool.run_ns()).sum())
-}
-
-fn whole(value: u128) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "24 bits are what a plan rests on")]
-const fn number(value: u32) -> f32 {
-    value as f32
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "24 bits are what a plan rests on")]
-const fn float(value: f64) -> f32 {
-    value as f32
-}
-
-fn micros(time: Duration) -> f32 {
-    time.as_secs_f32() * 1e6
 }

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use shared::policy::{Policy, PolicyKind, Tuning};
 
+use crate::config::RoutingConfig;
 use crate::queue::{Facts, QueueError};
 
 /// The place of what holds for every task; no task can have this name.
@@ -73,6 +74,8 @@ impl Knobs {
             rise: self.rise,
             epsilon: self.exploration,
             patience_us,
+            // Whoever wants no exploration wants none after an alarm either.
+            alarm_epsilon: if self.exploration > 0.0 { Tuning::default().alarm_epsilon } else { 0.0 },
             ..Tuning::default()
         }
     }
@@ -85,7 +88,7 @@ impl Knobs {
             ("gain", (0.01..=1.0).contains(&self.gain), "from 0.01 to 1"),
             ("z", (0.0..=5.0).contains(&self.z), "from 0 to 5"),
             ("rise", (0.001..=100.0).contains(&self.rise), "from 0.001 to 100"),
-            ("exploration", (0.0..=0.2).contains(&self.exploration), "from 0 to 0.2"),
+            ("exploration", (0.0..=1.0).contains(&self.exploration), "from 0 to 1"),
             ("patience_ms", (1..=3_600_000).contains(&self.patience_ms), "from 1 to 3600000"),
         ];
         checks.into_iter().filter(|(_, good, _)| !good).map(|(name, _, accepted)| (name, accepted)).collect()
@@ -163,11 +166,12 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// What is configured, and nothing put yet; `set` says whether somebody configured it.
+    /// What is configured, and nothing put yet.
     #[must_use]
-    pub fn new(policy: Policy, set: bool) -> Self {
-        let from = if set { From::Setting } else { From::Default };
-        let configured = InForce { policy, knobs: Knobs::default(), version: 0, at: None, from };
+    pub fn new(config: &RoutingConfig) -> Self {
+        let from = if config.policy_set { From::Setting } else { From::Default };
+        let knobs = Knobs { exploration: config.exploration, ..Knobs::default() };
+        let configured = InForce { policy: config.policy, knobs, version: 0, at: None, from };
         Self { configured, put: ArcSwap::default() }
     }
 
@@ -184,7 +188,7 @@ impl Policies {
     pub fn base(&self) -> Put {
         let Policy { kind, queue_threshold, accuracy_floor } = self.configured.policy;
         let policy = kind.name().to_owned();
-        Put { version: 0, at: 0, policy, queue_threshold, accuracy_floor, slack_split: Knobs::default() }
+        Put { version: 0, at: 0, policy, queue_threshold, accuracy_floor, slack_split: self.configured.knobs }
     }
 
     /// Takes in what the shared facts of a place say.
@@ -258,14 +262,23 @@ pub(super) fn field(facts: &[(String, String)]) -> Option<&str> {
 mod tests {
     use super::*;
 
+    fn policies(policy_set: bool) -> Policies {
+        Policies::new(&RoutingConfig {
+            policy: Policy::default(),
+            policy_set,
+            exploration: 0.02,
+            snapshot_interval: std::time::Duration::from_millis(250),
+        })
+    }
+
     fn put(policy: &str, version: u64) -> String {
-        let put = Put { policy: policy.to_owned(), version, ..Policies::new(Policy::default(), false).base() };
+        let put = Put { policy: policy.to_owned(), version, ..policies(false).base() };
         serde_json::to_string(&put).unwrap()
     }
 
     #[test]
     fn a_task_of_its_own_comes_before_all_tasks_and_both_before_the_setting() {
-        let policies = Policies::new(Policy::default(), true);
+        let policies = policies(true);
         assert_eq!((policies.of("pump").from, policies.of("pump").version), (From::Setting, 0));
         policies.heard(EVERY_TASK, Some(&put("always-fast", 3)));
         assert_eq!((policies.of("pump").from, policies.of("pump").policy.kind), (From::All, PolicyKind::AlwaysFast));
@@ -279,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_is_stored_wrongly_counts_as_none() {
-        let policies = Policies::new(Policy::default(), false);
+        let policies = policies(false);
         for wrong in [
             "",
             "{}",
@@ -294,7 +307,7 @@ mod tests {
     #[test]
     fn every_bound_is_told() {
         let knobs =
-            Knobs { headroom: 0.0, fill: 2.0, gain: f32::NAN, z: -1.0, rise: 0.0, exploration: 1.0, patience_ms: 0 };
+            Knobs { headroom: 0.0, fill: 2.0, gain: f32::NAN, z: -1.0, rise: 0.0, exploration: 1.5, patience_ms: 0 };
         assert_eq!(knobs.faults().len(), 7);
         assert_eq!(Knobs::default().faults(), []);
         assert_eq!(Knobs::default().tuning(), Tuning::default());

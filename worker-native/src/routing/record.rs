@@ -41,6 +41,16 @@ pub struct DecisionRecord {
     pub hinted: Option<String>,
 }
 
+impl DecisionRecord {
+    /// The chance that this tier had to answer: of one that a worker put in another's place it is not known, since that
+    /// hung on the queue and not on a draw.
+    #[must_use]
+    pub fn propensity_of_the_answer(&self) -> Option<f32> {
+        let moved = self.hinted.is_some() && self.hinted != self.tier;
+        self.propensity.filter(|_| !moved)
+    }
+}
+
 /// What a worker may change of a decision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Binding {

@@ -72,6 +72,7 @@ struct Known {
     service_us: Option<u32>,
     accuracy: Option<f32>,
     profile: Option<Profile>,
+    labels: f32,
 }
 
 impl Tier {
@@ -158,6 +159,13 @@ impl Snapshots {
         }
     }
 
+    /// Takes in how many labels are behind a tier's accuracy, in effective number.
+    pub fn set_labels(&self, task: &str, tier: &str, labels: f32) {
+        if let Some(tier) = self.tiers(task).iter().find(|candidate| candidate.name == tier) {
+            tier.known().labels = labels;
+        }
+    }
+
     /// Takes in a task's plan, made at `at`.
     pub fn set_plan(&self, task: &str, plan: Plan, at: Instant) {
         let depths = self.tiers_now(task).into_iter().map(|tier| tier.depth).collect();
@@ -206,8 +214,8 @@ impl Snapshots {
                 depth: known.queued.saturating_add(tier.synchronous.load(Ordering::Relaxed)),
                 service_us: known.service_us,
                 accuracy: known.accuracy,
+                labels: known.labels,
                 measured: known.profile,
-                ..TierLoad::default()
             }
         });
         tiers.collect()

@@ -6,6 +6,7 @@
 //! What each name means to an operator is `docs/metrics.md`'s.
 
 mod families;
+mod learning;
 mod model;
 mod queue;
 mod routing;
@@ -15,8 +16,10 @@ use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use shared::accuracy::Drift;
 use shared::policy::Reason;
 
+pub use learning::{BelievedAccuracy, InputDrift};
 pub use model::ModelMetrics;
 pub use queue::{QueueState, TierState};
 pub use routing::PlanState;
@@ -24,8 +27,8 @@ pub use routing::PlanState;
 use super::process::{self, Usage};
 use crate::cache::CacheStats;
 use families::{
-    ArmLabels, CacheLabels, CodeLabels, DecisionLabels, Families, ModelLabels, ShadowLabels, TaskModelLabels,
-    TierLabels, WebhookLabels,
+    ArmLabels, CacheLabels, CodeLabels, DecisionLabels, Families, ModelLabels, ResultLabels, ShadowLabels,
+    TaskModelLabels, TierLabels, WebhookLabels,
 };
 
 /// The media type of [`Metrics::encode`]'s text.
@@ -77,6 +80,10 @@ pub struct Observed {
     pub loaded: Vec<LoadedVersion>,
     /// What the cache did and holds.
     pub cache: CacheStats,
+    /// What is believed of every version whose accuracy is known.
+    pub accuracies: Vec<BelievedAccuracy>,
+    /// How far readings are from the training data.
+    pub inputs: Vec<InputDrift>,
 }
 
 /// The backlog of one tier.
@@ -218,6 +225,26 @@ impl Metrics {
         self.0.families.rollbacks.get_or_create(&labels).inc();
     }
 
+    /// A label counted.
+    pub fn label(&self, task: &str, model: &str, correct: bool) {
+        self.0.families.learning.label(task, model, correct);
+    }
+
+    /// What a label brought to light of a model.
+    pub fn drift(&self, task: &str, model: &str, drift: Drift) {
+        self.0.families.learning.drift(task, model, drift);
+    }
+
+    /// So many answers were not written for labels.
+    pub fn records_skipped(&self, answers: u64) {
+        self.0.families.learning.skipped(answers);
+    }
+
+    /// So many decisions were `written` to the log, `dropped` since it could not keep up, or lost as it `failed`.
+    pub fn decisions_logged(&self, result: &'static str, lines: u64) {
+        self.0.families.decisions_logged.get_or_create(&ResultLabels { result }).inc_by(lines);
+    }
+
     /// A callback was tried; `task` is of the catalog.
     pub fn webhook(&self, task: &str, outcome: WebhookOutcome) {
         let labels = WebhookLabels { task: task.to_owned(), outcome: outcome.name() };
@@ -278,6 +305,7 @@ impl Metrics {
         }
         families.queue.set(&observed.queues);
         families.routing.set(&observed.plans);
+        families.learning.set(&observed.accuracies, &observed.inputs);
         families.loaded.clear();
         for version in &observed.loaded {
             let (task, model) = (version.task.clone(), version.model.clone());

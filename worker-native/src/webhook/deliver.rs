@@ -169,16 +169,17 @@ impl Courier {
                 tracing::info!(task, job_id, attempt, note, "callback failed");
             }
         }
-        self.note(task, job_id, &next, until).await;
+        self.note(task, &callback, &next, until).await;
     }
 
     /// Tells the outbox, again and again until the lease ends: untold, the callback would be sent once more.
-    async fn note(&self, task: &str, job_id: &str, next: &Next, until: Instant) {
+    async fn note(&self, task: &str, callback: &Callback, next: &Next, until: Instant) {
+        let job_id = &callback.job_id;
         let (mut pause, longest) = NOTE_PAUSES;
         loop {
             let told = match next {
-                Next::Done { note, .. } => self.0.outbox.callback_done(task, job_id, note).await,
-                Next::Again { after, note } => self.0.outbox.callback_later(task, job_id, *after, note).await,
+                Next::Done { note, .. } => self.0.outbox.callback_done(task, callback, note).await,
+                Next::Again { after, note } => self.0.outbox.callback_later(task, callback, *after, note).await,
             };
             let Err(error) = told else { return };
             if self.0.shutdown.is_cancelled() || Instant::now() + pause >= until {

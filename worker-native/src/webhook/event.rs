@@ -87,6 +87,7 @@ mod tests {
     fn told(result: Option<&str>) -> Value {
         let callback = Callback {
             job_id: "pump.1".to_owned(),
+            ended_at: 0,
             url: String::new(),
             attempt: 1,
             age: Duration::from_secs(1),

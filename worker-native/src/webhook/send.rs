@@ -85,13 +85,15 @@ impl Sender {
         };
         let [id, timestamp, signature] = SIGNATURE_HEADERS;
         let seconds = now / 1000;
+        // A job that is handed in again ends again, and its receiver must not take that for a repetition.
+        let message = format!("{}.{}", callback.job_id, callback.ended_at);
         let request = self
             .client
             .post(url)
             .header(CONTENT_TYPE, "application/json")
-            .header(id, &callback.job_id)
+            .header(id, &message)
             .header(timestamp, seconds)
-            .header(signature, self.secrets.sign(&callback.job_id, seconds, &body))
+            .header(signature, self.secrets.sign(&message, seconds, &body))
             .body(body);
         match request.send().await {
             // The answer's body is dropped unread, and its connection with it.

@@ -37,6 +37,7 @@ pub(super) fn callback(url: &str) -> Callback {
     let result = r#"{"job_id":"pump.7","outcome":"done","score":0.25,"finished_at":1700000000000}"#;
     Callback {
         job_id: "pump.7".to_owned(),
+        ended_at: 1_700_000_000_000,
         url: url.to_owned(),
         attempt: 1,
         age: Duration::ZERO,
@@ -134,10 +135,10 @@ async fn a_callback_arrives_signed() {
     assert_eq!(header("content-type"), "application/json");
     assert!(header(USER_AGENT.as_str()).starts_with("infer-router/"));
     assert_eq!(header(HOST.as_str()), format!("127.0.0.1:{}", receiver.port));
-    assert_eq!(header("webhook-id"), "pump.7");
+    assert_eq!(header("webhook-id"), "pump.7.1700000000000");
     let timestamp: u64 = header("webhook-timestamp").parse().unwrap();
     assert!(timestamp.abs_diff(crate::clock::now_ms() / 1000) < 60);
-    assert_eq!(header("webhook-signature"), secrets.sign("pump.7", timestamp, body));
+    assert_eq!(header("webhook-signature"), secrets.sign("pump.7.1700000000000", timestamp, body));
     assert_eq!(header("webhook-signature").split(' ').count(), 2);
     let event: serde_json::Value = serde_json::from_slice(body).unwrap();
     assert_eq!((&event["type"], &event["data"]["score"]), (&"job.done".into(), &0.25.into()));

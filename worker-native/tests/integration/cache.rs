@@ -24,7 +24,8 @@ impl Process {
     async fn start(redis: &Redis, backend: CacheBackend, change: impl FnOnce(&mut CacheConfig)) -> Self {
         // Test machines may stand still for longer than production's 50 ms; a broken connection fails at once anyway.
         let redis_timeout = Duration::from_secs(5);
-        let mut config = CacheConfig { backend, redis_url: redis.url(), redis_timeout, ..CacheConfig::default() };
+        let mut config =
+            CacheConfig { backend, redis_url: redis.url().into(), redis_timeout, ..CacheConfig::default() };
         change(&mut config);
         let clock = Arc::new(AtomicU64::new(0));
         let tasks = TaskTracker::new();
@@ -256,13 +257,13 @@ async fn a_service_without_redis_starts_and_answers_from_memory() {
     let mut redis = Redis::start().await;
     redis.stop();
     let tasks = TaskTracker::new();
-    let config = CacheConfig { backend: CacheBackend::Redis, redis_url: redis.url(), ..CacheConfig::default() };
+    let config = CacheConfig { backend: CacheBackend::Redis, redis_url: redis.url().into(), ..CacheConfig::default() };
     let cache = Cache::open(&config, &tasks).unwrap();
     let process = Process { cache, clock: Arc::default(), tasks };
     assert_eq!(process.ask(&key(1, "a", 1.0), 1.0).await, (1.0, MISS));
     assert_eq!(process.ask(&key(1, "a", 1.0), 2.0).await, (1.0, HIT));
     assert_eq!(process.cache.stats().redis_up, Some(false));
-    let wrong = CacheConfig { redis_url: "redis//secret".to_owned(), ..config };
+    let wrong = CacheConfig { redis_url: "redis//secret".to_owned().into(), ..config };
     let error = Cache::open(&wrong, &TaskTracker::new()).unwrap_err();
     assert!(error.contains("REDIS_URL") && !error.contains("secret"), "{error}");
 }

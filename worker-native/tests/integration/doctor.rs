@@ -249,6 +249,36 @@ async fn serve_refuses_a_redis_that_would_lose_jobs_unless_told_to_accept_it() {
 }
 
 #[tokio::test]
+async fn serve_refuses_a_redis_that_keeps_snapshots_only() {
+    let redis = Redis::start().await;
+    redis.configure("appendonly", "no").await;
+    redis.configure("save", "3600 1").await;
+    let refused = run(&["serve"], &[("REDIS_URL", &redis.url())]).await;
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    for word in ["snapshots only", "appendonly yes", "--accept-loss"] {
+        assert!(said.contains(word), "{word} missing in: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_at_the_start_and_not_repeated() {
+    let redis = Redis::start().await;
+    redis.configure("requirepass", "right").await;
+    for user in [":hunter2@", "somebody:hunter2@", ""] {
+        let url = format!("redis://{user}127.0.0.1:{}", redis.port);
+        // No loss that could be accepted: nothing works so.
+        let refused = run(&["serve"], &[("REDIS_URL", &url), ("ACCEPT_LOSS", "true")]).await;
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains("REDIS_URL") && said.contains("password") && !said.contains("hunter2"), "{said}");
+    }
+    let url = format!("redis://:right@127.0.0.1:{}", redis.port);
+    let native = Native::start(&url, &[PATIENT]).await;
+    assert_eq!(get(&native.url("/readyz")).await.0, 200);
+}
+
+#[tokio::test]
 async fn a_redis_that_comes_later_is_looked_at_then() {
     let mut redis = Redis::start().await;
     redis.stop();

@@ -14,6 +14,7 @@ mod support;
 
 mod answers;
 mod cache;
+mod decisions;
 mod doctor;
 mod documents;
 mod doors;
@@ -25,6 +26,7 @@ mod exports;
 mod faults;
 mod jobs;
 mod journey;
+mod learning;
 mod metrics;
 mod models_cli;
 mod oip;

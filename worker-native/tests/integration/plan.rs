@@ -24,6 +24,13 @@ async fn tell_profile(redis: &Redis, tier: &str, profile: &str) {
     queue.set_fact(TASK, "profile", tier, Some(profile)).await.unwrap();
 }
 
+/// Hands readings in at once, with a second to answer; gives the receipts.
+async fn burst(url: &str, readings: usize) -> Vec<Value> {
+    let (client, reading) = (reqwest::Client::new(), reading(Some(1_000)));
+    let hand_in = || async { read(client.post(url).json(&reading).send().await.unwrap()).await.1 };
+    futures_util::future::join_all((0..readings).map(|_| hand_in())).await
+}
+
 async fn plan_of(native: &Native) -> Value {
     let (_, snapshot) = get(&native.url("/v1/snapshot")).await;
     let tasks = snapshot["tasks"].as_array().unwrap();
@@ -41,15 +48,19 @@ async fn a_burst_shifts_the_plan_to_fast_and_its_end_shifts_it_back() {
     let first = read(post(&edge.url("/data"), &reading(Some(1_000))).await).await.1;
     assert_eq!((&first["tier"], &first["decision"]["reason"]), (&json!("accurate"), &json!("split_dear")), "{first}");
 
+    let plan = until("a plan that spares the accurate tier", || async {
+        burst(&edge.url("/data"), 40).await;
+        let plan = plan_of(&api).await;
+        (plan["share"].as_f64().unwrap() < 0.5).then_some(plan)
+    })
+    .await;
     let fast = until("a reading for the fast tier", || async {
-        let (_, receipt) = read(post(&edge.url("/data"), &reading(Some(1_000))).await).await;
-        (receipt["tier"] == "fast" && receipt["decision"]["by"] == "edge").then_some(receipt)
+        let receipts = burst(&edge.url("/data"), 5).await;
+        receipts.into_iter().find(|receipt| receipt["tier"] == "fast" && receipt["decision"]["by"] == "edge")
     })
     .await;
     let reason = fast["decision"]["reason"].as_str().unwrap();
     assert!(["split_cheap", "deadline_tight", "price_high", "saturated"].contains(&reason), "{fast}");
-    let plan = plan_of(&api).await;
-    assert!(plan["share"].as_f64().unwrap() < 1.0, "{plan}");
     assert_eq!((&plan["lower"], &plan["policy"]), (&json!("fast"), &json!("slack-split")));
 
     let _worker = Native::start(&redis.url(), &[("ROLE", "worker")]).await;
@@ -69,15 +80,22 @@ async fn a_burst_shifts_the_plan_to_fast_and_its_end_shifts_it_back() {
 async fn a_worker_looks_at_queued_jobs_again_and_the_backlog_stays_exact() {
     let redis = Redis::start().await;
     let api = Native::start(&redis.url(), &[("ROLE", "api")]).await;
+    // Of this task the accurate model takes longer on every machine.
+    let valve = |more: Value| {
+        let features = crate::engine::sample("hydraulic-valve", "logreg");
+        let mut body = json!({"task": "hydraulic-valve", "features": features});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
     let mut receipts = Vec::new();
     for _ in 0..6 {
-        receipts.push(read(post(&api.url("/data"), &reading(Some(600_000))).await).await.1);
+        receipts.push(read(post(&api.url("/data"), &valve(json!({"deadline_ms": 600_000}))).await).await.1);
     }
     // What the caller asked for by name stays.
-    let pinned = json!({"task": TASK, "features": crate::engine::sample(TASK, "ridge"), "model_name": "accurate"});
+    let pinned = valve(json!({"model_name": "accurate"}));
     let pinned = read(post(&api.url("/data"), &pinned).await).await.1;
     assert!(receipts.iter().all(|receipt| receipt["tier"] == "accurate"), "{receipts:?}");
-    let statement = json!({"task": TASK, "model": "accurate", "accuracy": 0.3});
+    let statement = json!({"task": "hydraulic-valve", "model": "accurate", "accuracy": 0.3});
     assert_eq!(post(&api.url("/feedback"), &statement).await.status().as_u16(), 200);
 
     let worker = Native::start(&redis.url(), &[("ROLE", "worker")]).await;
@@ -97,7 +115,7 @@ async fn a_worker_looks_at_queued_jobs_again_and_the_backlog_stays_exact() {
     })
     .await;
     let metrics = reqwest::get(worker.url("/metrics")).await.unwrap().text().await.unwrap();
-    let bound = r#"router_bound_jobs_total{task="hydraulic-accumulator",hinted="accurate",tier="fast"} 6"#;
+    let bound = r#"router_bound_jobs_total{task="hydraulic-valve",hinted="accurate",tier="fast"} 6"#;
     assert!(metrics.contains(bound), "{metrics}");
 }
 
@@ -123,7 +141,7 @@ async fn every_process_publishes_the_same_plan() {
     let one = Native::start(&redis.url(), &[("ROLE", "api")]).await;
     let other = Native::start(&redis.url(), &[("ROLE", "api")]).await;
     until("a split, which one process alone has the readings for", || async {
-        read(post(&one.url("/data"), &reading(Some(1_000))).await).await;
+        burst(&one.url("/data"), 40).await;
         let (here, there) = (plan_of(&one).await, plan_of(&other).await);
         let share = |plan: &Value| plan["share"].as_f64().unwrap();
         (share(&here) < 0.9 && (share(&here) - share(&there)).abs() < 0.02).then_some(())
@@ -134,6 +152,8 @@ async fn every_process_publishes_the_same_plan() {
 #[tokio::test]
 async fn the_edges_mode_and_numbers_are_kept_with_the_job() {
     let redis = Redis::start().await;
+    tell_profile(&redis, "fast", "1000:800:0:8").await;
+    tell_profile(&redis, "accurate", "4000:5000:0:8").await;
     let api = Native::start(&redis.url(), &[("ROLE", "api")]).await;
     let request = reqwest::Client::new().post(api.url("/data")).json(&reading(Some(600_000)));
     let request = request.header("x-route", "fast").header("x-route-reason", "split_cheap");

@@ -8,6 +8,7 @@ mod bounds;
 mod cancelling;
 mod concurrent;
 mod dead;
+mod labels;
 mod leases;
 mod listing;
 mod model;
@@ -53,6 +54,7 @@ stamp!({
         accepted_jobs_outlive_the_process,
         claimed_jobs_outlive_the_process,
         tasks_do_not_mix,
+        an_unsettled_job_is_read_as_it_was_handed_in,
         nothing_asked_is_nothing_done,
         a_claim_gives_no_more_than_asked_for,
         a_wait_ends_with_a_job_or_with_its_time,
@@ -92,6 +94,15 @@ stamp!({
         dead_letters_end_with_their_time,
         letters_of_unknown_jobs_are_none,
     ],
+    labels: [
+        a_kept_answer_is_found_by_its_id,
+        the_newest_answers_are_kept_and_no_more,
+        an_answer_is_forgotten_with_its_time,
+        a_label_counts_once_and_moves_the_belief,
+        who_reckoned_on_an_old_belief_is_given_the_new_one,
+        of_many_at_once_one_counts,
+        that_an_answer_was_labelled_is_forgotten_with_its_time,
+    ],
     leases: [
         a_lease_holds,
         an_unrenewed_job_goes_to_another_and_the_start_counts,
@@ -102,6 +113,9 @@ stamp!({
         a_lease_that_ended_unnoticed_can_be_renewed,
         the_first_to_settle_wins_whoever_holds_the_job,
         a_consumer_that_leaves_leaves_its_jobs_to_their_lease,
+        what_a_lost_claim_took_is_handed_back_and_no_start,
+        a_lost_takeover_keeps_the_starts_before_it,
+        what_was_let_go_of_before_is_left_to_its_lease,
     ],
     listing: [
         results_are_listed_newest_first_and_so_many,

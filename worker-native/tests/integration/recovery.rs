@@ -142,9 +142,18 @@ async fn a_refused_password_is_not_for_ever() {
         command.arg("SET").arg("requirepass").arg(value);
         command
     };
-    let () = password("another").query_async(&mut admin).await.unwrap();
+    let () = password("secret").query_async(&mut admin).await.unwrap();
     let native = Native::start(&url, &[]).await;
-    assert_eq!(post(&native.url("/data"), &body(&normal())).await.status(), 503);
+    accepted_job(&native).await;
+    // Changed while it runs: who is connected stays, who connects again is refused.
+    let () = password("another").query_async(&mut admin).await.unwrap();
+    let mut kill = redis::cmd("CLIENT");
+    kill.arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]);
+    let _: u64 = kill.query_async(&mut admin).await.unwrap();
+    until("the refusal", || async {
+        (post(&native.url("/data"), &body(&normal())).await.status() == 503).then_some(())
+    })
+    .await;
     let () = password("secret").query_async(&mut admin).await.unwrap();
     let receipt = accepted_job(&native).await;
     assert_eq!(result_of(&native.url(""), &receipt).await["outcome"], "done");

@@ -65,7 +65,8 @@ async fn advice_from_before_a_burst_is_overruled() {
 async fn the_edge_is_advice_only_and_a_lie_breaks_nothing() {
     let redis = Redis::start().await;
     let native = Native::start(&redis.url(), &[]).await;
-    let reading = json!({"task": "hydraulic-accumulator", "features": crate::engine::sample("hydraulic-accumulator", "ridge")});
+    let reading =
+        json!({"task": "hydraulic-accumulator", "features": crate::engine::sample("hydraulic-accumulator", "ridge")});
     let ask = |route: &'static str, reason: &'static str| {
         let request = reqwest::Client::new().post(native.url("/predict")).json(&reading);
         let request = request.header("x-route", route).header("x-route-reason", reason).header("x-route-depth", "many");

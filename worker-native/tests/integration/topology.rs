@@ -62,6 +62,22 @@ async fn a_cluster_takes_jobs_and_gives_their_results() {
 }
 
 #[tokio::test]
+async fn every_master_of_a_cluster_that_holds_a_task_is_asked_whether_it_takes_jobs() {
+    let cluster = RedisCluster::start().await;
+    let native = Native::start(&cluster.url(), &[("ROLE", "api")]).await;
+    let (_, load) = get(&native.url("/v1/snapshot")).await;
+    let tasks: Vec<&str> =
+        load["tasks"].as_array().unwrap().iter().map(|task| task["task"].as_str().unwrap()).collect();
+    assert!(tasks.len() > 1, "{load}");
+    for task in tasks {
+        for (limit, status) in [("1", 503), ("0", 200)] {
+            cluster.configure_master_of(&format!("ir:{{{task}}}:"), "maxmemory", limit).await;
+            assert_eq!(get(&native.url("/readyz")).await.0, status, "the master of {task} with a maxmemory of {limit}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_slot_that_moves_to_another_master_loses_no_job() {
     let cluster = RedisCluster::start().await;
     let api = Native::start(&cluster.url(), &[("ROLE", "api")]).await;

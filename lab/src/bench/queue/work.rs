@@ -12,8 +12,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use shared::reading::Input;
 use worker_native::config::{Config, QueueConfig, Source};
-use worker_native::queue::{self, Claimed, Entry, NewJob, Outcome, Priority, Settlement};
-use worker_native::routing::{Binding, DecisionRecord};
+use worker_native::queue::{self, Claimed, Entry, NewJob, Outcome, Settlement};
 
 use super::halves;
 
@@ -111,25 +110,10 @@ fn entry(i: u64) -> Entry {
     #[expect(clippy::cast_precision_loss, reason = "small numbers")]
     let features = (0..7).map(|k| ((i % READINGS) * 7 + k) as f32 / 448.0).collect();
     Entry {
-        job_id: Entry::new_id(TASK),
         request_id: format!("r{i}"),
-        task: TASK.to_owned(),
         sensor_id: Some(format!("s{}", i % READINGS)),
         timestamp: Some(1_670_000_000.0),
-        lane: "fast".to_owned(),
-        model: "mean".to_owned(),
-        model_version: 1,
-        fallback: false,
-        pinned: false,
-        binding: Binding::default(),
-        decision: DecisionRecord::default(),
-        accepted_at: 0,
-        deadline_at: None,
-        priority: Priority::Normal,
-        tenant: None,
-        callback: None,
-        awaited: false,
-        input: Input::Features(features),
+        ..Entry::new(TASK, "fast", ("mean", 1), Input::Features(features))
     }
 }
 

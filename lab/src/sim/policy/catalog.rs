@@ -1,7 +1,7 @@
 //! The policies that are compared: names, what they are, and how they are made for a workload.
 
 use super::Policy;
-use super::fixed::{Fit, Fixed, SlackFit};
+use super::fixed::{Dequeue, Fixed, SlackFit};
 use super::gears::{Gears, Proteus, Rule};
 use super::slack::{Ablation, SlackSplit};
 use super::threshold::{AtEdge, AtWorker};
@@ -66,11 +66,11 @@ pub(crate) const ALL: [Entry; 22] = [
 ];
 
 /// SuperServe's rules by name.
-pub(crate) const FITS: [(&str, Fit); 4] = [
-    ("slackfit", Fit::SlackFit),
-    ("slackfit-filled", Fit::SlackFitFilled),
-    ("maxacc", Fit::MaxAcc),
-    ("maxbatch", Fit::MaxBatch),
+pub(crate) const FITS: [(&str, Dequeue); 4] = [
+    ("slackfit", Dequeue::SlackFit),
+    ("slackfit-filled", Dequeue::SlackFitFilled),
+    ("maxacc", Dequeue::MaxAcc),
+    ("maxbatch", Dequeue::MaxBatch),
 ];
 
 /// The entry of a name.
@@ -92,7 +92,7 @@ pub(crate) fn make(name: &str, world: &World, tuned: &Tuned) -> Box<dyn Policy +
         "cascade-gear" => Box::new(Gears::new(Rule::CascadeGear { carries: tuned.carries })),
         "jellyfish-2" => Box::new(Gears::new(Rule::Jellyfish)),
         "slackfit" | "slackfit-filled" | "maxacc" | "maxbatch" => {
-            let fit = FITS.iter().find(|fit| fit.0 == name).map_or(Fit::SlackFit, |fit| fit.1);
+            let fit = FITS.iter().find(|fit| fit.0 == name).map_or(Dequeue::SlackFit, |fit| fit.1);
             Box::new(SlackFit::new(fit, world, crowd))
         }
         "proteus-2" => Box::new(Proteus::new()),

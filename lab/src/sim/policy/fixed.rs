@@ -28,7 +28,7 @@ impl Policy for Fixed {
 
 /// How a rule reads the slack of the most urgent job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fit {
+pub(crate) enum Dequeue {
     /// SuperServe's buckets; a tuple whose batch is not full is run as it is.
     SlackFit,
     /// The same, but with fewer jobs than the tuple wants, the most accurate tier that serves them all in time.
@@ -42,7 +42,7 @@ pub(crate) enum Fit {
 /// SuperServe's rules: decided when a worker is free, from the slack of the most urgent job, fresh.
 #[derive(Debug)]
 pub(crate) struct SlackFit {
-    fit: Fit,
+    fit: Dequeue,
     /// Where more wait, what a full batch of the fastest tier would make late is dropped. The paper drops nothing and
     /// falls apart in overload; dropping early costs it jobs at low load, because it lives from the last of the slack.
     crowd: usize,
@@ -55,7 +55,7 @@ const BUCKETS: usize = 32;
 
 impl SlackFit {
     /// The rule's table for a system.
-    pub(crate) fn new(fit: Fit, world: &World, crowd: usize) -> Self {
+    pub(crate) fn new(fit: Dequeue, world: &World, crowd: usize) -> Self {
         let least = world.tiers.first().map_or(0.0, |tier| tier.batch_us(1));
         let most = world.tiers.iter().map(|tier| tier.batch_us(tier.cap)).fold(least, f64::max);
         let mut buckets: Vec<(f64, usize, usize)> = Vec::with_capacity(BUCKETS + 1);
@@ -78,20 +78,20 @@ impl SlackFit {
         let tiers = &world.tiers;
         let dearest_for = |rows: usize| tiers.iter().rposition(|tier| rows <= tier.cap && tier.batch_us(rows) < slack);
         match self.fit {
-            Fit::SlackFit | Fit::SlackFitFilled => {
+            Dequeue::SlackFit | Dequeue::SlackFitFilled => {
                 let Some((_, m, b)) = self.buckets.iter().rev().find(|(edge, ..)| *edge < slack) else {
                     return (0, tiers[0].cap.min(waiting));
                 };
-                if waiting < *b && self.fit == Fit::SlackFitFilled {
+                if waiting < *b && self.fit == Dequeue::SlackFitFilled {
                     return (dearest_for(waiting).unwrap_or(*m), waiting);
                 }
                 (*m, (*b).min(waiting))
             }
-            Fit::MaxAcc => {
+            Dequeue::MaxAcc => {
                 let m = dearest_for(1).unwrap_or(0);
                 (m, tiers[m].fits(slack).clamp(1, waiting))
             }
-            Fit::MaxBatch => {
+            Dequeue::MaxBatch => {
                 let b = tiers[0].fits(slack).clamp(1, waiting);
                 (dearest_for(b).unwrap_or(0), b)
             }
@@ -124,17 +124,17 @@ mod tests {
     #[test]
     fn slackfit_takes_the_bucket_below_the_slack() {
         let world = World::reference();
-        let rule = SlackFit::new(Fit::SlackFit, &world, 8);
+        let rule = SlackFit::new(Dequeue::SlackFit, &world, 8);
         // 100 ms: the last bucket, the accurate tier's full batch of 44 ms.
         assert_eq!(rule.choose(100_000.0, 8, &world), (1, 8));
         assert_eq!(rule.choose(100_000.0, 3, &world), (1, 3));
         // 8 ms: the fast tier's full batch of 7.4 ms; no accurate one is that short.
         assert_eq!(rule.choose(8_500.0, 8, &world), (0, 8));
         assert_eq!(rule.choose(1_000.0, 8, &world), (0, 8));
-        let filled = SlackFit::new(Fit::SlackFitFilled, &world, 8);
+        let filled = SlackFit::new(Dequeue::SlackFitFilled, &world, 8);
         assert_eq!(filled.choose(12_000.0, 1, &world), (1, 1));
-        assert_eq!(SlackFit::new(Fit::MaxAcc, &world, 8).choose(20_000.0, 8, &world), (1, 3));
-        assert_eq!(SlackFit::new(Fit::MaxBatch, &world, 8).choose(20_000.0, 8, &world), (0, 8));
-        assert_eq!(SlackFit::new(Fit::MaxBatch, &world, 8).choose(50_000.0, 8, &world), (1, 8));
+        assert_eq!(SlackFit::new(Dequeue::MaxAcc, &world, 8).choose(20_000.0, 8, &world), (1, 3));
+        assert_eq!(SlackFit::new(Dequeue::MaxBatch, &world, 8).choose(20_000.0, 8, &world), (0, 8));
+        assert_eq!(SlackFit::new(Dequeue::MaxBatch, &world, 8).choose(50_000.0, 8, &world), (1, 8));
     }
 }

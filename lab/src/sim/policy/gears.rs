@@ -197,7 +197,7 @@ impl Policy for Proteus {
                 self.plan(self.alive.unwrap_or(world.workers), world);
             }
         }
-        let draw = crate::sim::rng::of_job(job.seed, job.job, crate::sim::engine::salt::ROUTE);
+        let draw = crate::sim::rng::of_job(job.seed, job.job, crate::sim::rng::salt::ROUTE);
         Choice::sure(if draw < self.dear_share { world.tiers.len() - 1 } else { 0 })
     }
 

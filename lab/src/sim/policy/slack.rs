@@ -1,29 +1,26 @@
 //! Our policy in the simulator: `shared::policy`'s own functions, fed with what the simulator lets them see.
 //!
-//! Owns the translation only. `plan` runs at each tick, `route` at the edge, `bind` at the worker.
+//! Owns the translation only; what is reckoned from a snapshot is `facts`'. `plan` runs at each tick, `route` at the edge, `bind` at the worker.
 
-use std::collections::VecDeque;
+mod facts;
 
+use facts::{Load, deadline_at, priority};
+use shared::accuracy::{self, Belief};
 use shared::policy::bind::BindTuning;
 use shared::policy::{
     Batches as Bound, Behind, Claimed as Asked, Draws, JobSpec, Moment, Observations, Plan, Policy as Kind, Profile,
     TierModel, Tuning, bind, plan, route,
 };
-use shared::reading::Priority;
 use shared::snapshot::{TaskLoad, TierLoad};
 
 use super::batching::{patient_hint, serve};
 use super::{Batches, Bench, Choice, EdgeJob, Label, Picture, Policy, Seen};
 use crate::sim::queue::Claimed;
 use crate::sim::rng::mix;
-use crate::sim::world::{Class, World};
+use crate::sim::world::World;
 
 /// Loads kept for isolates with old snapshots; `watch` keeps as many.
 const KEPT: usize = 256;
-/// The arrival rate is smoothed over this time, in microseconds, as `Tuning::memory_us` has it.
-const MEMORY_US: f64 = 1e6;
-/// For so long a period's rate counts as one that may come again, in microseconds.
-const PEAK_US: u64 = 60_000_000;
 /// Of what waits behind, so many deadlines are looked at.
 const SAMPLES: usize = 64;
 
@@ -67,12 +64,11 @@ pub(crate) struct SlackSplit {
     /// The models at the pace of the worker that asks.
     paced: Vec<TierModel>,
     loads: Vec<TaskLoad>,
+    beliefs: Vec<Belief>,
+    /// Until then tiers are explored more, in milliseconds.
+    alarm_until_ms: u64,
     plan: Option<Plan>,
-    rate: f64,
-    dispersion: f64,
-    last_us: u64,
-    /// The rates of the last minute's periods.
-    peaks: VecDeque<f32>,
+    load: Load,
     asked: Vec<Asked>,
     bound: Bound,
     samples: Vec<u64>,
@@ -103,15 +99,33 @@ impl SlackSplit {
             paced: models.clone(),
             models,
             loads: vec![TaskLoad::default(); KEPT],
+            beliefs: vec![Belief::default(); world.tiers.len()],
+            alarm_until_ms: 0,
             plan: None,
-            rate: 0.0,
-            dispersion: 1.0,
-            last_us: 0,
-            peaks: VecDeque::new(),
+            load: Load::default(),
             asked: Vec::with_capacity(64),
             bound: Bound::with_capacity(64),
             samples: Vec::with_capacity(2 * SAMPLES),
         }
+    }
+
+    /// Takes over what labels have taught; without labels the manifest stands.
+    fn believe(&mut self, now_us: u64, world: &World) {
+        let settings = accuracy::Settings::default();
+        for ((model, belief), tier) in self.models.iter_mut().zip(&self.beliefs).zip(&world.tiers) {
+            let prior = accuracy::Prior::new(Some(tier.accuracy), settings.prior_weight);
+            let posterior = belief.posterior(&prior, &settings, now_us / 1_000);
+            model.accuracy = Some(posterior.mean() as f32);
+            model.n_eff = posterior.n_eff as f32;
+        }
+    }
+
+    /// What waits, on the cheapest tier, and what runs, on its own.
+    fn real_work_us(&self, seen: &Seen) -> f32 {
+        let cost = |tier: usize| self.models.get(tier).map_or(0.0, |model| model.profile.server_us());
+        let waiting: u32 = seen.waiting.iter().sum();
+        let running = seen.running.iter().enumerate().map(|(tier, jobs)| *jobs as f32 * cost(tier));
+        waiting as f32 * cost(0) + running.sum::<f32>()
     }
 
     /// What waits behind the claimed jobs.
@@ -121,8 +135,8 @@ impl SlackSplit {
             bench.world.shortest_deadline_us().saturating_sub(bench.world.net_in_us + bench.world.net_out_us);
         let mut behind = Behind {
             count: count as u32,
-            rate: self.rate as f32,
-            idc: self.dispersion as f32,
+            rate: self.load.rate as f32,
+            idc: self.load.dispersion as f32,
             deadline_us: deadline_us as f32,
             workers: bench.alive.max(1) as u32,
             ..Behind::default()
@@ -143,51 +157,12 @@ impl SlackSplit {
     }
 }
 
-/// The class of urgency whose value is the simulated one's.
-fn priority(class: &Class) -> Priority {
-    match class.value {
-        value if value >= 2.0 => Priority::High,
-        value if value <= 0.5 => Priority::Low,
-        _ => Priority::Normal,
-    }
-}
-
-/// The deadline below which that share of recent arrivals has theirs, in microseconds.
-fn deadline_at(seen: &Seen, world: &World, share: f64) -> f32 {
-    let mut classes: Vec<(u64, f64)> = world
-        .classes
-        .iter()
-        .zip(seen.arrived_classes)
-        .map(|(class, jobs)| (class.deadline_us, f64::from(jobs)))
-        .collect();
-    classes.sort_by_key(|(deadline, _)| *deadline);
-    let total: f64 = classes.iter().map(|(_, jobs)| jobs).sum();
-    let mut sum = 0.0;
-    let reached = classes.iter().find(|(_, jobs)| {
-        sum += jobs;
-        sum >= share * total
-    });
-    reached.map_or(0.0, |(deadline, _)| *deadline as f32)
-}
-
 impl Policy for SlackSplit {
     fn tick(&mut self, seen: &Seen, world: &World) {
-        let elapsed = seen.at_us.saturating_sub(self.last_us) as f64;
+        let elapsed = self.load.see(seen, world.delivery.period_us);
         let arrived: u32 = seen.arrived.iter().sum();
-        if elapsed > 0.0 {
-            let fresh = 1.0 - (-elapsed / MEMORY_US).exp();
-            let rate = f64::from(arrived) * 1e6 / elapsed;
-            let begun = self.rate > 0.0;
-            self.rate += if begun { fresh } else { 1.0 } * (rate - self.rate);
-            self.dispersion += if begun { fresh } else { 1.0 } * (seen.dispersion.max(0.1) - self.dispersion);
-        }
-        self.last_us = seen.at_us;
-        if elapsed > 0.0 {
-            let oldest = (PEAK_US / world.delivery.period_us.max(1)) as usize;
-            while self.peaks.len() >= oldest.max(1) {
-                self.peaks.pop_front();
-            }
-            self.peaks.push_back((f64::from(arrived) * 1e6 / elapsed) as f32);
+        if world.labels.is_some() {
+            self.believe(seen.at_us, world);
         }
         let tiers: Vec<shared::policy::plan::TierSeen> = self
             .models
@@ -219,14 +194,16 @@ impl Policy for SlackSplit {
             tiers: &tiers,
             workers: seen.alive as u32,
             pace: seen.pace as f32,
-            last_rate: (elapsed > 0.0).then(|| (f64::from(arrived) * 1e6 / elapsed.max(1.0)) as f32),
-            peak_rate: self.peaks.iter().copied().reduce(f32::max),
+            last_rate: self.load.last(),
+            peak_rate: self.load.peak(),
             isolates: world.delivery.isolates,
-            rate: self.rate as f32,
-            idc: self.dispersion as f32,
+            rate: self.load.rate as f32,
+            idc: self.load.dispersion as f32,
             period_us: world.delivery.period_us as f32,
             delivery_us: world.delivery.age_us as f32,
             elapsed_us: elapsed as f32,
+            // Workers that bind again clear what waits with the cheapest tier where they must: hints are no work.
+            work_us: (!self.ablation.obeys()).then(|| self.real_work_us(seen)),
             busy: seen.busy as f32,
             head_age_us: seen.oldest_us as f32,
             deadline_us: Some(deadline_at(seen, world, 0.1)).filter(|deadline| *deadline > 0.0),
@@ -234,6 +211,7 @@ impl Policy for SlackSplit {
             net_us: (world.net_in_us + world.net_out_us) as f32,
             classes: by_class,
             realised,
+            alarm: seen.at_us / 1_000 < self.alarm_until_ms,
             previous: previous.as_ref(),
             ..Observations::default()
         };
@@ -334,7 +312,18 @@ impl Policy for SlackSplit {
         }
     }
 
-    fn label(&mut self, _label: Label) {}
+    fn label(&mut self, label: Label) {
+        if self.ablation == Ablation::StaticAccuracy {
+            return;
+        }
+        let Some(belief) = self.beliefs.get_mut(label.tier) else { return };
+        let told =
+            accuracy::Label { job_ms: label.job_us / 1_000, correct: label.correct, propensity: label.propensity };
+        let drift = belief.learn(&told, &accuracy::Settings::default(), label.now_us / 1_000);
+        if drift.alarm || drift.cut {
+            self.alarm_until_ms = label.now_us / 1_000 + accuracy::ALARM_MS;
+        }
+    }
 
     fn split(&self) -> Option<f64> {
         self.plan.as_ref().map(|plan| if plan.lower == plan.upper { 0.0 } else { f64::from(plan.x0) })

@@ -1,7 +1,5 @@
 //! One page with everything inline: goals, tables and charts, for a reader without a network.
 
-use std::fmt::Write;
-
 use super::charts::Drawn;
 use crate::sim::analysis::Row;
 use crate::sim::goals::Goal;
@@ -23,9 +21,7 @@ fn escaped(text: &str) -> String {
 pub(crate) fn page(study: &Study, goals: &[Goal], charts: &[Drawn]) -> String {
     let mut out = String::new();
     let asked = &study.asked;
-    let _ = write!(
-        out,
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+    out.push_str(&format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
          <title>Routing policies compared</title><style>{STYLE}</style><h1>Routing policies compared</h1>\
          <p>{}. {} seeds of about {} jobs for every workload and policy; the same arrivals for all policies. \
          Effective accuracy counts every offered job: value of right answers in time over value offered. \
@@ -36,11 +32,11 @@ pub(crate) fn page(study: &Study, goals: &[Goal], charts: &[Drawn]) -> String {
         asked.jobs,
         study.simulated,
         study.seconds_a_million,
-    );
+    ));
     goal_table(&mut out, goals);
     out.push_str("<h2>Over the workloads</h2>");
     for chart in charts {
-        let _ = write!(out, "<figure id=\"{}\">{}</figure>", chart.name, chart.svg);
+        out.push_str(&format!("<figure id=\"{}\">{}</figure>", chart.name, chart.svg));
     }
     overall_table(&mut out, study);
     out.push_str("<h2>Every workload</h2>");
@@ -53,7 +49,7 @@ pub(crate) fn page(study: &Study, goals: &[Goal], charts: &[Drawn]) -> String {
     stale_table(&mut out, study);
     out.push_str("<h2>Policies</h2><table>");
     for entry in ALL.iter().filter(|entry| asked.policies.contains(&entry.name)) {
-        let _ = write!(out, "<tr><td>{}</td><td class=\"words\">{}</td></tr>", entry.name, escaped(entry.what));
+        out.push_str(&format!("<tr><td>{}</td><td class=\"words\">{}</td></tr>", entry.name, escaped(entry.what)));
     }
     out.push_str("</table></html>");
     out
@@ -63,12 +59,11 @@ fn goal_table(out: &mut String, goals: &[Goal]) {
     out.push_str("<h2>Goals</h2><table><thead><tr><th>goal</th><th></th><th>measured</th></tr></thead>");
     for goal in goals {
         let (class, mark) = if goal.met { ("yes", "met") } else { ("no", "missed") };
-        let _ = write!(
-            out,
+        out.push_str(&format!(
             "<tr><td class=\"words\">{}</td><td class=\"{class}\">{mark}</td><td class=\"words\">{}</td></tr>",
             escaped(&goal.goal),
             escaped(&goal.measured)
-        );
+        ));
     }
     out.push_str("</table>");
 }
@@ -83,13 +78,12 @@ fn overall_table(out: &mut String, study: &Study) {
     out.push_str("<thead><tr><th>policy</th><th>mean</th><th>95 %</th><th>least</th>");
     for (name, _) in families {
         let what = FAMILIES.iter().find(|family| family.0 == name).map_or("", |family| family.1);
-        let _ = write!(out, "<th title=\"{}\">{name}</th>", escaped(what));
+        out.push_str(&format!("<th title=\"{}\">{name}</th>", escaped(what)));
     }
     out.push_str("</tr></thead>");
     for overall in &study.overall {
         let closed = &overall.gap_closed;
-        let _ = write!(
-            out,
+        out.push_str(&format!(
             "<tr{}><td>{}</td><td>{:.1}</td><td>{:.1} to {:.1}</td><td>{:.1}</td>",
             class(overall.policy),
             overall.policy,
@@ -97,37 +91,33 @@ fn overall_table(out: &mut String, study: &Study) {
             100.0 * closed.low,
             100.0 * closed.high,
             100.0 * overall.least
-        );
+        ));
         for (_, closed) in &overall.families {
-            let _ = write!(out, "<td>{:.1}</td>", 100.0 * closed);
+            out.push_str(&format!("<td>{:.1}</td>", 100.0 * closed));
         }
         out.push_str("</tr>");
     }
     out.push_str("</table><p>");
     for (name, what) in FAMILIES {
-        let _ = write!(out, "{name}: {}. ", escaped(what));
+        out.push_str(&format!("{name}: {}. ", escaped(what)));
     }
     out.push_str("W5 and W8 are left out: their data is not at hand.</p>");
 }
 
 fn workload_table(out: &mut String, rows: &[Row]) {
     let Some(first) = rows.first() else { return };
-    let _ = write!(
-        out,
-        "<table><caption>{} {}: bound {:.2}</caption><thead><tr><th>policy</th><th>effective</th><th>95 %</th><th>gap closed</th>\
+    out.push_str(&format!("<table><caption>{} {}: bound {:.2}</caption><thead><tr><th>policy</th><th>effective</th><th>95 %</th><th>gap closed</th>\
          <th>to ours</th><th>in time</th><th>accuracy in time</th><th>drop</th><th>p50 ms</th><th>p99 ms</th><th>accurate</th>\
          <th>bound anew</th><th>refused</th></tr></thead>",
         first.family,
         escaped(&first.workload),
         100.0 * first.bound.mean
-    );
+    ));
     for row in rows {
         let closed = row.gap_closed.map_or_else(|| "-".to_owned(), |closed| format!("{:.1}", 100.0 * closed.mean));
         let against =
             row.against_ours.map_or_else(String::new, |difference| format!("{:+.2}", 100.0 * difference.mean));
-        let _ = write!(
-            out,
-            "<tr{}><td>{}</td><td>{:.2}</td><td>{:.2} to {:.2}</td><td>{closed}</td><td>{against}</td><td>{:.3}</td><td>{:.2}</td>\
+        out.push_str(&format!("<tr{}><td>{}</td><td>{:.2}</td><td>{:.2} to {:.2}</td><td>{closed}</td><td>{against}</td><td>{:.3}</td><td>{:.2}</td>\
              <td>{:.1}</td><td>{:.1}</td><td>{:.1}</td><td>{:.1}</td><td>{:.1}</td><td>{:.2}</td></tr>",
             class(row.policy),
             row.policy,
@@ -142,7 +132,7 @@ fn workload_table(out: &mut String, rows: &[Row]) {
             100.0 * row.dear,
             100.0 * row.rebound,
             100.0 * row.refused
-        );
+        ));
     }
     out.push_str("</table>");
 }
@@ -158,8 +148,7 @@ fn stale_table(out: &mut String, study: &Study) {
     for stale in &study.staleness {
         let row = &stale.row;
         let closed = row.gap_closed.map_or_else(|| "-".to_owned(), |closed| format!("{:.1}", 100.0 * closed.mean));
-        let _ = write!(
-            out,
+        out.push_str(&format!(
             "<tr{}><td>{} {}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2}</td><td>{closed}</td><td>{:.3}</td></tr>",
             class(row.policy),
             row.family,
@@ -169,7 +158,7 @@ fn stale_table(out: &mut String, study: &Study) {
             stale.isolates,
             100.0 * row.effective.mean,
             100.0 * row.attainment
-        );
+        ));
     }
     out.push_str("</table>");
 }

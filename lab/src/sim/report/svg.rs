@@ -3,8 +3,6 @@
 //! Owns shapes, scales and colours; what is drawn is `charts`'. The colours stay apart for people who see
 //! no red or green (Okabe and Ito), and every line also ends in its name.
 
-use std::fmt::Write;
-
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 70.0;
@@ -46,23 +44,20 @@ fn escaped(text: &str) -> String {
 }
 
 fn head(out: &mut String, title: &str, height: f64) {
-    let _ = write!(
-        out,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
+    out.push_str(&format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
          font-family=\"DejaVu Sans, Helvetica, Arial, sans-serif\" font-size=\"12\">\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\
          <text x=\"{LEFT}\" y=\"26\" font-size=\"16\" font-weight=\"bold\" fill=\"#222222\">{}</text>",
         escaped(title)
-    );
+    ));
 }
 
 fn text(out: &mut String, at: (f64, f64), anchor: &str, words: &str, fill: &str) {
     let (x, y) = at;
-    let _ = write!(
-        out,
+    out.push_str(&format!(
         "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{fill}\">{}</text>",
         escaped(words)
-    );
+    ));
 }
 
 /// Where a scale begins: at zero, unless all that is drawn is far from it.
@@ -114,7 +109,7 @@ impl Chart {
         let mut out = String::new();
         head(&mut out, &self.title, HEIGHT);
         for y in ticks(y0, y1) {
-            let _ = write!(out, "<path d=\"M{LEFT} {0:.1}H{1}\" stroke=\"#dddddd\"/>", py(y), WIDTH - RIGHT);
+            out.push_str(&format!("<path d=\"M{LEFT} {0:.1}H{1}\" stroke=\"#dddddd\"/>", py(y), WIDTH - RIGHT));
             text(&mut out, (LEFT - 8.0, py(y) + 4.0), "end", &number(y), "#444444");
         }
         if self.places.is_empty() {
@@ -126,12 +121,11 @@ impl Chart {
             text(&mut out, (px(i as f64), HEIGHT - BOTTOM + 18.0), "middle", place, "#444444");
         }
         text(&mut out, ((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 14.0), "middle", &self.across, "#222222");
-        let _ = write!(
-            out,
+        out.push_str(&format!(
             "<text transform=\"translate(18 {:.1}) rotate(-90)\" text-anchor=\"middle\" fill=\"#222222\">{}</text>",
             f64::midpoint(TOP, HEIGHT - BOTTOM),
             escaped(&self.up)
-        );
+        ));
         self.draw_lines(&mut out, &px, &py);
         out.push_str("</svg>");
         out
@@ -145,17 +139,20 @@ impl Chart {
             let mut before = None;
             for (x, y) in line.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()) {
                 match before {
-                    None => _ = write!(path, "M{:.1} {:.1}", px(*x), py(*y)),
-                    Some(_) if line.steps => _ = write!(path, "H{:.1}V{:.1}", px(*x), py(*y)),
-                    Some(_) => _ = write!(path, "L{:.1} {:.1}", px(*x), py(*y)),
+                    None => path.push_str(&format!("M{:.1} {:.1}", px(*x), py(*y))),
+                    Some(_) if line.steps => path.push_str(&format!("H{:.1}V{:.1}", px(*x), py(*y))),
+                    Some(_) => path.push_str(&format!("L{:.1} {:.1}", px(*x), py(*y))),
                 }
                 before = Some((*x, *y));
             }
-            let _ = write!(out, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.8\"/>");
+            out.push_str(&format!("<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.8\"/>"));
             if line.points.len() <= 12 {
                 for (x, y) in line.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()) {
-                    let _ =
-                        write!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>", px(*x), py(*y));
+                    out.push_str(&format!(
+                        "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>",
+                        px(*x),
+                        py(*y)
+                    ));
                 }
             }
             names.push((before.map_or(TOP, |(_, y)| py(y)), i));
@@ -180,7 +177,7 @@ pub(crate) fn bars(title: &str, unit: &str, range: (f64, f64), bars: &[(String, 
     let mut out = String::new();
     head(&mut out, title, height);
     for x in ticks(range.0, range.1) {
-        let _ = write!(out, "<path d=\"M{0:.1} {TOP}V{1:.1}\" stroke=\"#dddddd\"/>", px(x), height - BOTTOM);
+        out.push_str(&format!("<path d=\"M{0:.1} {TOP}V{1:.1}\" stroke=\"#dddddd\"/>", px(x), height - BOTTOM));
         text(&mut out, (px(x), height - BOTTOM + 18.0), "middle", &number(x), "#444444");
     }
     text(&mut out, (f64::midpoint(NAMES, WIDTH - 90.0), height - 14.0), "middle", unit, "#222222");
@@ -189,13 +186,12 @@ pub(crate) fn bars(title: &str, unit: &str, range: (f64, f64), bars: &[(String, 
         let (from, until) = (px(value.min(0.0)), px(value.max(0.0)));
         let colour = if *marked { COLOURS[2] } else { COLOURS[0] };
         text(&mut out, (NAMES - 8.0, y + 16.0), "end", name, "#222222");
-        let _ = write!(
-            out,
+        out.push_str(&format!(
             "<rect x=\"{from:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"16\" fill=\"{colour}\"/>",
             y + 4.0,
             (until - from).max(0.5),
-        );
-        let _ = write!(out, "<path d=\"M{:.1} {:.1}H{:.1}\" stroke=\"#222222\"/>", px(*low), y + 12.0, px(*high));
+        ));
+        out.push_str(&format!("<path d=\"M{:.1} {:.1}H{:.1}\" stroke=\"#222222\"/>", px(*low), y + 12.0, px(*high)));
         let shown = if *value < range.0 { format!("{value:.0} (off the scale)") } else { format!("{value:.1}") };
         text(&mut out, (px(value.max(0.0).max(*high)) + 6.0, y + 16.0), "start", &shown, "#222222");
     }

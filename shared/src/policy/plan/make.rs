@@ -89,7 +89,8 @@ pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
         relax_us: within(pair_cost(x0) / (workers * open * open), period_us, 20.0 * period_us),
         epsilon: 0.0,
         explore: table.least_labelled(),
-        reject: shed(seen, rate * cheapest, workers * 1e6, (work_us, workers * deadline)),
+        // What is measured, not what it may grow to: refusing is for what is certain.
+        reject: shed(seen, (smooth + rise) * cheapest, workers * 1e6, (work_us, workers * deadline)),
         kappa: within(seen.kappa, 0.1, 10.0),
         net_us: within(seen.net_us, 0.0, 1e9),
         net_sd_us: within(seen.net_sd_us, 0.0, 1e9),

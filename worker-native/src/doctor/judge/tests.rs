@@ -82,7 +82,11 @@ fn what_evicts_or_follows_loses_jobs() {
 fn jobs_are_as_safe_as_what_is_written_and_when() {
     let off = [("aof_enabled", "0")];
     assert_eq!(state("persistence", &off, &[]), (State::Fault, true), "nothing is kept");
-    assert_eq!(state("persistence", &off, &[("save", Some("3600 1"))]), (State::Fault, false), "snapshots are kept");
+    assert_eq!(
+        state("persistence", &off, &[("save", Some("3600 1"))]),
+        (State::Fault, true),
+        "snapshots lose what came after the last"
+    );
     assert_eq!(state("persistence", &off, &[("save", None)]), (State::Unknown, false), "CONFIG is forbidden");
     assert_eq!(state("persistence", &[], &[("appendfsync", Some("always"))]), (State::Ok, false));
     assert_eq!(state("persistence", &[], &[("appendfsync", Some("no"))]), (State::Warn, false));

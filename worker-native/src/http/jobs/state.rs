@@ -1,5 +1,7 @@
 //! `GET /v1/jobs/{id}`: what became of a job. `DELETE /v1/jobs/{id}`: call it off.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -10,10 +12,12 @@ use shared::ids::is_id;
 use shared::problem::ErrorCode;
 
 use crate::app::App;
-use crate::clock::now_ms;
+use crate::clock::{millis, now_ms};
+use crate::decisions::End;
 use crate::http::error::ApiError;
 use crate::http::rim::Applied;
 use crate::queue::{AttemptError, Cancelled, Entry, JobState, Outcome};
+use crate::routing::{DecisionRecord, Weighed};
 
 #[derive(Debug, Serialize)]
 struct View<'a> {
@@ -59,6 +63,37 @@ struct CalledOff<'a> {
     outcome: Outcome,
     finished_at: u64,
     error: &'static str,
+    #[serde(flatten)]
+    job: Option<Job>,
+}
+
+/// What the queue knew of it.
+#[derive(Debug, Serialize)]
+struct Job {
+    request_id: String,
+    sensor_id: Option<String>,
+    accepted_at: u64,
+    latency_ms: u64,
+    model: String,
+    model_version: u32,
+    decision: DecisionRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weighed: Option<Weighed>,
+}
+
+impl Job {
+    fn of(entry: Entry, now_ms: u64) -> Self {
+        Self {
+            request_id: entry.request_id,
+            sensor_id: entry.sensor_id,
+            accepted_at: entry.accepted_at,
+            latency_ms: now_ms.saturating_sub(entry.accepted_at),
+            model: entry.model,
+            model_version: entry.model_version,
+            decision: entry.decision,
+            weighed: entry.weighed,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -73,16 +108,23 @@ pub(in crate::http) async fn cancel(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, ApiError> {
     let (task, id) = known(&app, id)?;
+    let now_ms = now_ms();
+    // Without it the job is called off all the same; its result then says less.
+    let entry = app.queue.entry(&task, &id).await.ok().flatten();
     let result = CalledOff {
         job_id: &id,
         task: &task,
         outcome: Outcome::Cancelled,
-        finished_at: now_ms(),
+        finished_at: now_ms,
         error: "called off before it had a result",
+        job: entry.clone().map(|entry| Job::of(entry, now_ms)),
     };
     match app.queue.cancel(&task, &id, &crate::http::sse::json(&result)).await? {
         Cancelled::Done { running } => {
             app.metrics.settled(&task, Outcome::Cancelled.name());
+            if let Some(entry) = &entry {
+                app.decisions.ended(entry, || called_off(entry, now_ms));
+            }
             let receipt = Receipt { job_id: &id, state: Outcome::Cancelled.name(), was_running: running };
             let mut response = Json(receipt).into_response();
             response.extensions_mut().insert(Applied { task, decision: None, job_id: Some(id) });
@@ -93,6 +135,17 @@ pub(in crate::http) async fn cancel(
             Err(ApiError::new(ErrorCode::JobEnded, detail))
         }
         Cancelled::Unknown => Err(unknown(&id)),
+    }
+}
+
+fn called_off(entry: &Entry, now_ms: u64) -> End {
+    let took = Duration::from_millis(now_ms.saturating_sub(entry.accepted_at));
+    End {
+        outcome: Outcome::Cancelled.name().to_owned(),
+        model: entry.model.clone(),
+        model_version: entry.model_version,
+        latency_ms: millis(took),
+        ..End::default()
     }
 }
 

@@ -2,6 +2,8 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::config::{Config, Source};
+use crate::rollout::ledger::{Found, Ledger};
 use crate::rollout::plan::{Canary, Limits, RolloutConfig};
 use crate::rollout::{Assignment, ModelVersions};
 
@@ -27,14 +29,47 @@ fn rollouts() -> Arc<Rollout> {
     Arc::new(Rollout::new(&model, &config, &TaskTracker::new()))
 }
 
-fn remember(ledger: &Ledger, id: &str, task: &str, assignment: Assignment, prediction: &str) {
-    let prediction = Some(prediction.into()).filter(|_| !prediction.is_empty());
-    ledger.remember(id, None, Answered { task: task.into(), model: "m".into(), assignment, prediction }, 0);
+/// A process's part in labels, with the queue in a file.
+struct Bench {
+    ledger: Ledger,
+    learning: Learning,
+    queue: Arc<dyn Queue>,
+    rollout: Arc<Rollout>,
+    _folder: tempfile::TempDir,
 }
 
-/// What a label sent for the answer `r` comes to.
-fn counted(ledger: &Ledger, rollout: &Arc<Rollout>, body: &Value) -> Result<Counted, ApiError> {
-    count(read(body).unwrap().unwrap(), &catalog(), ledger, |task, _| (task == "valve").then(|| Arc::clone(rollout)), 1)
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("queue.sqlite").display().to_string();
+        let env = [("QUEUE_FILE".to_owned(), file)].into();
+        let config = Config::read(Source::new(env, None).unwrap()).unwrap();
+        let (queue, learning) = (crate::queue::open(&config.queue).unwrap(), Learning::new(&config.learning));
+        Self { ledger: Ledger::default(), learning, queue, rollout: rollouts(), _folder: folder }
+    }
+
+    /// What a label comes to, of an answer that is known.
+    async fn counted(&self, body: &Value) -> Result<Counted, ApiError> {
+        let label = read(body).unwrap().unwrap();
+        let known = match self.ledger.find(label.id(), 1) {
+            Found::Answered(known) => known,
+            other => panic!("{other:?}"),
+        };
+        let store = Store { learning: &self.learning, queue: &*self.queue };
+        let rollout_of = |task: &str, _: &str| (task == "valve").then(|| Arc::clone(&self.rollout));
+        let trained = |_: &str, _: &str, _| Some(0.9);
+        count(label, &known, &catalog(), store, (rollout_of, trained), 1).await
+    }
+}
+
+fn remember(ledger: &Ledger, id: &str, task: &str, assignment: Assignment, prediction: &str) {
+    let prediction = Some(prediction.into()).filter(|_| !prediction.is_empty());
+    ledger.remember(
+        id,
+        None,
+        Answered { task: task.into(), model: "m".into(), assignment, prediction, propensity: None },
+        0,
+    );
 }
 
 #[test]
@@ -61,60 +96,64 @@ fn every_fault_is_told_with_its_member() {
     }
 }
 
-#[test]
-fn a_label_is_held_against_the_prediction_and_counts_once() {
-    let (ledger, rollouts) = (Ledger::default(), rollouts());
-    let rollout = &rollouts;
+#[tokio::test]
+async fn a_label_is_held_against_the_prediction_and_counts_once() {
+    let bench = Bench::new();
     for (id, label, correct) in [("r1", json!("73"), true), ("r2", json!(100), false)] {
-        remember(&ledger, id, "valve", rollout.pinned(1), "73");
-        let result = counted(&ledger, &rollouts, &json!({"request_id": id, "label": label})).unwrap();
+        remember(&bench.ledger, id, "valve", bench.rollout.pinned(1), "73");
+        let result = bench.counted(&json!({"request_id": id, "label": label})).await.unwrap();
         assert_eq!((result.counted, result.correct), (true, Some(correct)));
         let by = result.answered_by.unwrap();
         assert_eq!((by.model.as_str(), by.model_version, by.arm.as_str()), ("m", 1, "default"));
-        let again = counted(&ledger, &rollouts, &json!({"request_id": id, "label": label})).unwrap();
+        let again = bench.counted(&json!({"request_id": id, "label": label})).await.unwrap();
         assert_eq!((again.counted, again.correct, again.answered_by), (false, None, None));
     }
-    let counts = &rollout.view().versions[&1];
+    let counts = &bench.rollout.view().versions[&1];
     assert_eq!((counts.labels, counts.correct), (2, 1));
+    let seen = bench.learning.belief("valve", "m", 1).unwrap();
+    assert_eq!((seen.belief.labels(), seen.belief.correct()), (2, 1));
+    // One right and one wrong, with a training report of 0.9 that counts as 20.
+    let accuracy = bench.learning.accuracy(("valve", "m", 1), Some(0.9), 1).unwrap();
+    assert!((accuracy - 19.0 / 22.0).abs() < 1e-4, "{accuracy}");
+    assert_eq!(bench.learning.accuracy(("valve", "m", 2), Some(0.9), 1), Some(0.9));
+    assert_eq!(bench.learning.accuracy(("valve", "m", 2), None, 1), None);
 }
 
-#[test]
-fn a_label_that_cannot_be_right_is_a_fault_and_can_be_sent_again() {
-    let (ledger, rollouts) = (Ledger::default(), rollouts());
-    let pinned = rollouts.pinned(1);
-    remember(&ledger, "r", "valve", pinned.clone(), "73");
-    let error = counted(&ledger, &rollouts, &json!({"request_id": "r", "label": "74"})).unwrap_err();
+#[tokio::test]
+async fn a_label_that_cannot_be_right_is_a_fault_and_can_be_sent_again() {
+    let bench = Bench::new();
+    let pinned = bench.rollout.pinned(1);
+    remember(&bench.ledger, "r", "valve", pinned.clone(), "73");
+    let error = bench.counted(&json!({"request_id": "r", "label": "74"})).await.unwrap_err();
     assert!(error.faults[0].detail.contains("73, 100"), "{error:?}");
-    assert!(counted(&ledger, &rollouts, &json!({"request_id": "r", "label": "100"})).unwrap().counted);
+    assert!(bench.counted(&json!({"request_id": "r", "label": "100"})).await.unwrap().counted);
 
-    remember(&ledger, "p", "pump", pinned.clone(), "anomaly");
-    assert!(counted(&ledger, &rollouts, &json!({"request_id": "p", "label": "73"})).is_err());
-    assert_eq!(counted(&ledger, &rollouts, &json!({"job_id": "p", "label": "normal"})).unwrap().correct, Some(false));
+    remember(&bench.ledger, "p", "pump", pinned.clone(), "anomaly");
+    assert!(bench.counted(&json!({"request_id": "p", "label": "73"})).await.is_err());
+    let counted = bench.counted(&json!({"job_id": "p", "label": "normal"})).await.unwrap();
+    assert_eq!(counted.correct, Some(false));
 
-    remember(&ledger, "g", "pump", pinned, "");
-    let error = counted(&ledger, &rollouts, &json!({"request_id": "g", "label": "normal"})).unwrap_err();
+    remember(&bench.ledger, "g", "pump", pinned, "");
+    let error = bench.counted(&json!({"request_id": "g", "label": "normal"})).await.unwrap_err();
     assert!(error.faults[0].detail.contains("`correct`"), "{error:?}");
-    assert!(counted(&ledger, &rollouts, &json!({"request_id": "g", "correct": true})).unwrap().counted);
+    assert!(bench.counted(&json!({"request_id": "g", "correct": true})).await.unwrap().counted);
 }
 
-#[test]
-fn an_answer_nobody_knows_is_not_found() {
-    let error = counted(&Ledger::default(), &rollouts(), &json!({"request_id": "r", "correct": true})).unwrap_err();
-    assert_eq!(error.code, ErrorCode::NotFound);
-}
-
-#[test]
-fn labels_take_a_bad_canary_out_of_traffic() {
-    let (ledger, rollouts) = (Ledger::default(), rollouts());
-    let rollout = &rollouts;
-    let last = (0..2_000).find_map(|index| {
+#[tokio::test]
+async fn labels_take_a_bad_canary_out_of_traffic() {
+    let bench = Bench::new();
+    let mut last = None;
+    for index in 0..2_000 {
         let id = format!("r{index}");
-        let assignment = rollout.assign(&id);
+        let assignment = bench.rollout.assign(&id);
         let truth = if assignment.version == 2 { "100" } else { "73" };
-        remember(&ledger, &id, "valve", assignment, "73");
-        let result = counted(&ledger, &rollouts, &json!({"request_id": id, "label": truth})).unwrap();
-        result.answered_by.filter(|by| by.rolled_back)
-    });
+        remember(&bench.ledger, &id, "valve", assignment, "73");
+        let result = bench.counted(&json!({"request_id": id, "label": truth})).await.unwrap();
+        last = result.answered_by.filter(|by| by.rolled_back);
+        if last.is_some() {
+            break;
+        }
+    }
     assert_eq!(last.map(|by| (by.arm, by.model_version)), Some(("canary".to_owned(), 2)));
-    assert_eq!(rollout.assign("any").version, 1);
+    assert_eq!(bench.rollout.assign("any").version, 1);
 }

@@ -1,6 +1,6 @@
 -- Takes callbacks that are due; they are due again after the lease.
 -- ARGV: limit, lease in ms
--- Gives {{id, url, tries before this one, ms since the job ended, result or ''} ...}
+-- Gives now, {{id, when the job ended, url, tries before this one, result or ''} ...}
 local now, taken = now_ms(), {}
 -- When memory is full a script may write only after a write that is allowed then: this one, of nothing.
 call('ZREM', base .. 'outbox', '')
@@ -11,9 +11,9 @@ for _, id in ipairs(call('ZRANGEBYSCORE', base .. 'outbox', '-inf', now, 'LIMIT'
     call('HINCRBY', base .. 'outbox:' .. id, 'attempts', 1)
     local result = call('GET', base .. 'job:' .. id)
     if not result or parse_job(result) then result = '' end
-    taken[#taken + 1] = {id, f[1], tonumber(f[2]), now - tonumber(f[3]), result}
+    taken[#taken + 1] = {id, tonumber(f[3]), f[1], tonumber(f[2]), result}
   else
     call('ZREM', base .. 'outbox', id)
   end
 end
-return taken
+return {now, taken}

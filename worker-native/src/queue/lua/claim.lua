@@ -1,12 +1,13 @@
 -- Gives a consumer the jobs whose turn it is.
--- ARGV: consumer, limit, handicap of a normal job in ms
+-- ARGV: consumer, number of this claim, limit, handicap of a normal job in ms
 -- Gives now, {{flow, claims before this one, entries} ...}
-local consumer, limit, step = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local consumer, limit, step = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local CLASSES = {'high', 'normal', 'low'}
 local HANDICAP = {high = 0, normal = step, low = 5 * step}
 -- So many jobs of others a class that waits lets pass before it gets one itself: one in twenty is its own.
 local PASSES = 19
 local now = now_ms()
+if is_late(consumer, ARGV[2]) then return {now, {}} end
 local given, taken, lanes, ids = {}, 0, {}, {}
 local watched = is_watched()
 

@@ -9,9 +9,15 @@
 --   job:ID         "@FLOW SID" while unsettled (SID is - while it waits for another try), then the result in JSON
 --   META           "LANE ID SIZE CALLBACK STARTS AT UNTIL", - where there is none
 --   depth, running by lane: unsettled jobs, and those of them that a consumer holds
---   count          bytes, settled, unrun, lost, remade, found_remade, passed:CLASS, turn:CLASS; tenants, tenant_bytes: unsettled, by tenant
+--   count          bytes, settled, unrun, lost, found_remade, passed:CLASS, turn:CLASS; foreign, foreign_held: entries that
+--                  somebody else put there, and those of them that a consumer holds, as last counted
+--   tenants, tenant_bytes   unsettled, by tenant
 --   delayed        ids of jobs that wait for another try, by due time, each with a hash later:ID; dead, outbox alike
---   results        ids, newest first; idem:KEY, events, watched, wake, returned, born
+--   results        ids, newest first; idem:KEY, events, watched, wake, returned
+--   born           name of these data; mourned:NAME: the loss of data of that name was counted
+--   fence:CONSUMER claims of that consumer up to this number come too late
+--   answers:N      answers that may be labelled, by id, in generation N (the newest: count `answers`); labelled:NAME
+--   beliefs        by model version: what labels taught, the part that is read often; detectors: the other part
 local base = KEYS[1]
 local call = redis.call
 local GROUP = 'consumers'
@@ -74,6 +80,14 @@ local function make_group(flow)
   return redis.pcall('XGROUP', 'CREATE', base .. 'flow:' .. flow, GROUP, '0', 'MKSTREAM')
 end
 
+-- The flow of a job that is handed in, and whether it is new: a tenant who comes when there are `most` flows shares the
+-- class's last one. No tenant's name has a tilde.
+local function flow_for(flow, most, coming)
+  if tenant_of(flow) == '' or call('SISMEMBER', base .. 'flows', flow) == 1 then return flow, false end
+  if call('SCARD', base .. 'flows') + coming < most then return flow, true end
+  return class_of(flow) .. ':~', false
+end
+
 local function new_flow(flow)
   if call('SADD', base .. 'flows', flow) == 1 then make_group(flow) end
 end
@@ -120,6 +134,21 @@ end
 -- Lane and id of an entry; nothing where somebody else put it there.
 local function lane_of(fields)
   return string.match(fields and field(fields, 'm') or '', '^(%S+) (%S+)')
+end
+
+-- Hands a claimed job back: claimed by nobody, first in line, and not started.
+local function hand_back(flow, sid, claims)
+  -- It stays in the list of claims: if what follows is lost, the lease brings it back.
+  call('XCLAIM', base .. 'flow:' .. flow, GROUP, NOBODY, 0, sid, 'RETRYCOUNT', math.max(0, claims - 1), 'JUSTID')
+  call('RPUSH', base .. 'returned', flow .. ' ' .. sid)
+  local lane, id = lane_of(entry_of(flow, sid))
+  if lane then count('running', lane, -1) end
+  return id
+end
+
+-- Does a claim come too late? Its consumer got no answer in time, and has been told since what it holds.
+local function is_late(consumer, number)
+  return tonumber(number) <= tonumber(call('GET', base .. 'fence:' .. consumer) or 0)
 end
 
 -- What becomes visible at a job's end, in the step that took its entry out of the stream.

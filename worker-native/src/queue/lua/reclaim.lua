@@ -1,8 +1,9 @@
 -- Takes over jobs whose consumer has not renewed them within the lease.
--- ARGV: consumer, lease in ms, limit
+-- ARGV: consumer, number of this claim, lease in ms, limit
 -- Gives now, {{flow, claims before this one, entries} ...}, number of entries that are gone
-local consumer, lease, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local consumer, lease, limit = ARGV[1], ARGV[3], tonumber(ARGV[4])
 local now = now_ms()
+if is_late(consumer, ARGV[2]) then return {now, {}, 0} end
 local taken, ids, gone = {}, {}, 0
 for _, flow in ipairs(call('SMEMBERS', base .. 'flows')) do
   if #taken >= limit then break end

@@ -1,5 +1,5 @@
 -- Hands dead letters in again under their old ids, without a deadline; their results are gone.
--- ARGV: ids
+-- ARGV: most flows, then ids
 -- Gives 1 for each that was there
 local now, answers, stored = now_ms(), {}, {}
 
@@ -8,7 +8,7 @@ local function hand_in(id)
   local lane, _, size, callback = parse_meta(f[2])
   -- What could not be read then cannot be read now.
   if not lane then return 0 end
-  local flow, meta = f[1], table.concat({lane, id, size, callback, 0, now, '-'}, ' ')
+  local flow, meta = flow_for(f[1], tonumber(ARGV[1]), 0), table.concat({lane, id, size, callback, 0, now, '-'}, ' ')
   local sid = call('XADD', base .. 'flow:' .. flow, '*', 'm', meta, 'b', f[3])
   call('SET', base .. 'job:' .. id, '@' .. flow .. ' ' .. sid)
   call('DEL', base .. 'dead:' .. id, base .. 'outbox:' .. id)
@@ -24,7 +24,7 @@ local function hand_in(id)
   return 1
 end
 
-for _, id in ipairs(ARGV) do answers[#answers + 1] = hand_in(id) end
+for a = 2, #ARGV do answers[#answers + 1] = hand_in(ARGV[a]) end
 if #stored > 0 then wake() end
 tell(stored, now)
 return answers

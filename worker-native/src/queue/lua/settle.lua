@@ -78,7 +78,6 @@ if buried > 0 then
   for _, old in ipairs(call('ZRANGE', base .. 'dead', 0, -dead_max - 1)) do
     call('DEL', base .. 'dead:' .. old)
     call('ZREM', base .. 'dead', old)
-    count('count', 'dead_dropped', 1)
   end
 end
 tell(ids, now)

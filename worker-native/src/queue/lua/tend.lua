@@ -1,21 +1,25 @@
 -- Looks after a task: mends what others broke, counts what was lost, forgets what is gone.
 -- ARGV: a new name for this data, the name it had when last seen or '', jobs unsettled then, ms between two looks,
---   ms to keep a dead letter
+--   ms to keep a dead letter, ms to remember that a loss was counted
 -- Gives the data's name, jobs lost since the last look, groups made again
 local now = now_ms()
 -- The first write frees: all that follow are allowed when memory is full, and then consumers depend on this to go on.
 call('ZREMRANGEBYSCORE', base .. 'dead', '-inf', now - tonumber(ARGV[5]))
 local born = call('GET', base .. 'born')
 local lost, remade = 0, 0
-if not born then
+local is_new = not born
+if is_new then
   -- All data are gone, or this is the beginning.
   born = ARGV[1]
   call('SET', base .. 'born', born)
-  if ARGV[2] ~= '' then lost = tonumber(ARGV[3]) end
-elseif not call('SET', base .. 'tended', '1', 'NX', 'PX', ARGV[4]) then
-  return {born, 0, 0}
 end
-local waiting, pending = 0, 0
+-- Those that were here before are gone, whoever found these first; the first who knew them counts what they held.
+if ARGV[2] ~= '' and ARGV[2] ~= born and call('SET', base .. 'mourned:' .. ARGV[2], '1', 'NX', 'PX', ARGV[6]) then
+  lost = tonumber(ARGV[3])
+  count('count', 'lost', lost)
+end
+if not is_new and not call('SET', base .. 'tended', '1', 'NX', 'PX', ARGV[4]) then return {born, lost, 0} end
+local waiting, pending, found = 0, 0, 0
 
 -- Counts what consumers hold, and forgets those that are gone.
 local function tend_consumers(stream)
@@ -29,7 +33,8 @@ end
 local function tend_flow(flow)
   local stream = base .. 'flow:' .. flow
   local length = call('XLEN', stream)
-  if length == 0 and tenant_of(flow) ~= '' then
+  -- One whose jobs all wait for another try stays: they come back to it.
+  if length == 0 and tenant_of(flow) ~= '' and number('tenants', tenant_of(flow)) <= 0 then
     call('DEL', stream)
     call('SREM', base .. 'flows', flow)
     rests(flow)
@@ -55,7 +60,7 @@ end
 
 -- The counters from what is there; only after somebody else changed the data.
 local function recount()
-  local depth, running, tenants, tenant_bytes, bytes = {}, {}, {}, {}, 0
+  local depth, running, tenants, tenant_bytes, bytes, foreign = {}, {}, {}, {}, 0, 0
   local function add(table, name, n) table[name] = (table[name] or 0) + n end
   local function job(flow, lane, size)
     add(depth, lane, 1)
@@ -72,7 +77,7 @@ local function recount()
         local lane, _, size = parse_meta(field(entry[2], 'm'))
         -- What somebody else put there is no job of ours until a consumer sets it aside.
         lanes[entry[1]] = lane or ''
-        if lane then job(flow, lane, tonumber(size)) end
+        if lane then job(flow, lane, tonumber(size)) else foreign = foreign + 1 end
         from = '(' .. entry[1]
       end
     until #page < 1000
@@ -105,18 +110,19 @@ local function recount()
   write('running', running)
   write('tenants', tenants)
   write('tenant_bytes', tenant_bytes)
-  call('HSET', base .. 'count', 'bytes', bytes)
+  -- Remembered, so that they are no reason to count all jobs again at the next look.
+  call('HSET', base .. 'count', 'bytes', bytes, 'foreign', foreign, 'foreign_held', running[''] or 0)
 end
 
 for _, flow in ipairs(call('SMEMBERS', base .. 'flows')) do tend_flow(flow) end
 local unsettled = sum('depth')
-if waiting + call('ZCARD', base .. 'delayed') ~= unsettled or pending ~= sum('running') then
+local counted = waiting - number('count', 'foreign') + call('ZCARD', base .. 'delayed')
+if counted ~= unsettled or pending - number('count', 'foreign_held') ~= sum('running') then
   recount()
-  lost = lost + math.max(0, unsettled - sum('depth'))
+  found = math.max(0, unsettled - sum('depth'))
 end
 -- Those that a claim found to be gone, and made.
 remade = remade + number('count', 'found_remade')
 call('HDEL', base .. 'count', 'found_remade')
-count('count', 'lost', lost)
-count('count', 'remade', remade)
-return {born, lost, remade}
+count('count', 'lost', found)
+return {born, lost + found, remade}

@@ -10,7 +10,7 @@ use tokio::sync::broadcast;
 use super::scripts as lua;
 use super::{RedisQueue, wire};
 use crate::queue::contract::{Change, Counts, JobBook, QueueError, ResultsFilter, ResultsMark, ResultsPage};
-use crate::queue::job::JobState;
+use crate::queue::job::{Entry, JobState};
 
 #[async_trait]
 impl JobBook for RedisQueue {
@@ -39,6 +39,14 @@ impl JobBook for RedisQueue {
             })),
             _ => Err(wire::corrupt("a job's state")),
         }
+    }
+
+    async fn entry(&self, task: &str, job_id: &str) -> Result<Option<Entry>, QueueError> {
+        let add = |command: &mut redis::Cmd| {
+            command.arg(job_id);
+        };
+        let body: Option<Vec<u8>> = self.invoke(&lua::ENTRY, task, add).await?;
+        body.map(|body| Entry::from_body(&body).map_err(QueueError::Corrupt)).transpose()
     }
 
     async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError> {

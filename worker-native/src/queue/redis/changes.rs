@@ -109,7 +109,7 @@ impl Reader<'_> {
         command.arg("COUNT").arg(200).arg("BLOCK").arg(super::to_millis(BLOCK));
         command.arg("STREAMS").arg(self.queue.key(self.task, "events")).arg(&self.after);
         type Streams = Option<Vec<(String, Vec<(String, Vec<Value>)>)>>;
-        let found: Streams = self.queue.0.link.checked(command.query_async(connection).await)?;
+        let found: Streams = command.query_async(connection).await?;
         for (id, fields) in found.into_iter().flatten().flat_map(|(_, entries)| entries) {
             let ids = Fields(&fields).text("ids").unwrap_or_default();
             drop(self.hub.send(Change::Jobs(ids.split(' ').map(str::to_owned).collect())));

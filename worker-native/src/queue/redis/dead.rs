@@ -18,8 +18,7 @@ impl DeadLetters for RedisQueue {
         }
         let to_index = |position: usize| isize::try_from(position).unwrap_or(isize::MAX);
         let (first, last) = (to_index(skip), to_index(skip.saturating_add(limit - 1)));
-        let ids = self.0.link.get().zrevrange(self.key(task, "dead"), first, last).await;
-        let ids: Vec<String> = self.0.link.checked(ids)?;
+        let ids: Vec<String> = self.0.link.get().zrevrange(self.key(task, "dead"), first, last).await?;
         // The client takes a pipeline without a command for an error.
         if ids.is_empty() {
             return Ok(vec![]);
@@ -28,22 +27,20 @@ impl DeadLetters for RedisQueue {
         for id in &ids {
             pipe.hgetall(self.key(task, &format!("dead:{id}")));
         }
-        let found = pipe.query_async::<Vec<Vec<Value>>>(&mut self.0.link.get()).await;
-        let found = self.0.link.checked(found)?;
+        let found: Vec<Vec<Value>> = pipe.query_async(&mut self.0.link.get()).await?;
         // One that has just expired or gone is none.
         let letters = ids.into_iter().zip(found).filter(|(_, fields)| !fields.is_empty());
         letters.map(|(id, fields)| letter(id, &fields)).collect()
     }
 
     async fn dead_letter(&self, task: &str, job_id: &str) -> Result<Option<DeadLetter>, QueueError> {
-        let fields = self.0.link.get().hgetall(self.key(task, &format!("dead:{job_id}"))).await;
-        let fields: Vec<Value> = self.0.link.checked(fields)?;
+        let fields: Vec<Value> = self.0.link.get().hgetall(self.key(task, &format!("dead:{job_id}"))).await?;
         if fields.is_empty() { Ok(None) } else { letter(job_id.to_owned(), &fields).map(Some) }
     }
 
     async fn requeue(&self, task: &str, job_ids: &[String]) -> Result<Vec<bool>, QueueError> {
         let add = |command: &mut redis::Cmd| {
-            command.arg(job_ids);
+            command.arg(self.0.config.tenant_max_lines).arg(job_ids);
         };
         let answers: Vec<u8> = self.invoke(&lua::REQUEUE, task, add).await?;
         Ok(answers.into_iter().map(|answer| answer == 1).collect())

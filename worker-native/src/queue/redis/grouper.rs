@@ -5,19 +5,48 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
+use shared::reading::Input;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use crate::queue::QueueError;
+use crate::queue::{NewJob, QueueError, Settlement};
 
 /// Groups of a task under way at once: one in Redis while the next is on the wire.
 const AT_ONCE: usize = 2;
 /// Most items of a group: a script of so many takes Redis a few milliseconds, in which nobody else is served.
 const MOST: usize = 512;
 
+/// Most bytes of a group, or one call's: what a script is sent lies in Redis's memory until it has run.
+const MOST_BYTES: usize = 8 << 20;
+
+/// What makes a group large.
+pub(super) trait Weighed {
+    /// About its size on the wire.
+    fn bytes(&self) -> usize;
+}
+
+impl Weighed for (NewJob, Instant) {
+    fn bytes(&self) -> usize {
+        let NewJob { entry, once, .. } = &self.0;
+        let input = match &entry.input {
+            Input::Features(features) => features.len() * size_of::<f32>(),
+            Input::Text(text) => text.len(),
+        };
+        input + once.as_ref().map_or(0, |once| once.answer.body.len())
+    }
+}
+
+impl Weighed for Settlement {
+    fn bytes(&self) -> usize {
+        self.result.len()
+    }
+}
+
 struct Call<I, O> {
     items: Vec<I>,
+    bytes: usize,
     answer: oneshot::Sender<Result<Vec<O>, QueueError>>,
 }
 
@@ -41,7 +70,7 @@ impl<I, O> Default for Grouper<I, O> {
     }
 }
 
-impl<I: Send + 'static, O: Send + 'static> Grouper<I, O> {
+impl<I: Weighed + Send + 'static, O: Send + 'static> Grouper<I, O> {
     /// Notes a call; gives what its answer will come by, and whether a group must be sent for it.
     fn join(&self, task: &str, items: Vec<I>) -> (oneshot::Receiver<Result<Vec<O>, QueueError>>, bool) {
         let (answer, receiver) = oneshot::channel();
@@ -50,7 +79,8 @@ impl<I: Send + 'static, O: Send + 'static> Grouper<I, O> {
             Some(line) => line,
             None => lines.entry(task.to_owned()).or_default(),
         };
-        line.waiting.push(Call { items, answer });
+        let bytes = items.iter().map(Weighed::bytes).sum();
+        line.waiting.push(Call { items, bytes, answer });
         let first = line.under_way < AT_ONCE;
         line.under_way += usize::from(first);
         (receiver, first)
@@ -66,12 +96,13 @@ impl<I: Send + 'static, O: Send + 'static> Grouper<I, O> {
             line.under_way -= 1;
             return None;
         }
-        let mut items = 0;
+        let (mut items, mut bytes) = (0, 0_usize);
         // At least one call, however large.
         let fit = line.waiting.iter().take_while(|call| {
             let first = items == 0;
             items += call.items.len();
-            first || items <= MOST
+            bytes = bytes.saturating_add(call.bytes);
+            first || (items <= MOST && bytes <= MOST_BYTES)
         });
         let count = fit.count();
         Some(line.waiting.drain(..count).collect())
@@ -127,15 +158,32 @@ impl<I: Send + 'static, O: Send + 'static> Grouper<I, O> {
 mod tests {
     use super::*;
 
+    impl Weighed for usize {
+        fn bytes(&self) -> usize {
+            *self
+        }
+    }
+
+    #[test]
+    fn a_group_is_bounded_by_number_and_by_size_but_for_one_call() {
+        let grouper: Grouper<usize, ()> = Grouper::default();
+        let calls =
+            [vec![1; 300], vec![1; 300], vec![MOST_BYTES * 2], vec![MOST_BYTES / 2], vec![MOST_BYTES / 2], vec![1]];
+        let _joined: Vec<_> = calls.into_iter().map(|items| grouper.join("t", items)).collect();
+        let groups = std::iter::from_fn(|| grouper.next("t"));
+        let sizes: Vec<usize> = groups.map(|group| group.len()).collect();
+        assert_eq!(sizes, [1, 1, 1, 2, 1]);
+    }
+
     #[test]
     fn what_nobody_waits_for_any_more_is_not_sent() {
-        let grouper: Grouper<u8, ()> = Grouper::default();
+        let grouper: Grouper<usize, ()> = Grouper::default();
         let joined: Vec<_> = (0..4).map(|item| grouper.join("t", vec![item])).collect();
         assert_eq!(joined.iter().filter(|(_, first)| *first).count(), AT_ONCE);
         let mut joined = joined.into_iter();
         let _first = joined.next();
         drop(joined.next());
-        let sent: Vec<u8> = grouper.next("t").unwrap().into_iter().flat_map(|call| call.items).collect();
+        let sent: Vec<usize> = grouper.next("t").unwrap().into_iter().flat_map(|call| call.items).collect();
         assert_eq!(sent, [0, 2, 3]);
         assert!(grouper.next("t").is_none());
     }

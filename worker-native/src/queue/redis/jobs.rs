@@ -1,8 +1,9 @@
 //! The way of jobs on Redis: each transition is the script of its name.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use redis::Value;
@@ -22,6 +23,12 @@ const TEND_EVERY: Duration = Duration::from_secs(4);
 /// Most jobs one script takes over or hands out: Redis serves nobody else meanwhile.
 const MOST: usize = 1_000;
 
+/// How far the clocks that Redis uses within one script may be apart, in milliseconds.
+const SLACK_MS: u64 = 5;
+/// How long a claim that got no answer may still come to its script: longer than any server is paused.
+const LATEST: Duration = Duration::from_secs(3_600);
+/// How long it is remembered that the loss of some data was counted: until every process has seen what came after.
+const MOURNED: Duration = Duration::from_secs(24 * 3_600);
 /// Longest time one command waits for a job.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
@@ -41,6 +48,8 @@ impl JobQueue for RedisQueue {
         if jobs.is_empty() {
             return Ok(vec![]);
         }
+        let (jobs, since) = (jobs.into_iter(), Instant::now());
+        let jobs = jobs.map(|job| (job, since)).collect();
         let sender = || {
             let (queue, task) = (self.clone(), task.to_owned());
             async move {
@@ -55,7 +64,7 @@ impl JobQueue for RedisQueue {
     async fn claim(&self, task: &str, consumer: &str, limit: usize) -> Result<Vec<Claimed>, QueueError> {
         let step = to_millis(self.0.config.priority_step);
         let add = |command: &mut redis::Cmd| {
-            command.arg(consumer).arg(limit.min(MOST)).arg(step);
+            command.arg(consumer).arg(self.next_claim()).arg(limit.min(MOST)).arg(step);
         };
         let (now, taken): (u64, wire::Taken) = self.invoke(&lua::CLAIM, task, add).await?;
         Ok(wire::claimed(now, taken))
@@ -77,7 +86,7 @@ impl JobQueue for RedisQueue {
         command.arg(self.key(task, "wake")).arg(up_to.as_secs_f64());
         let woken: redis::RedisResult<Value> = command.query_async(&mut connection).await;
         // Not kept after an error: the command that was given up may still wait on it.
-        self.0.link.checked(woken)?;
+        woken?;
         *slot = Some(connection);
         Ok(())
     }
@@ -85,7 +94,7 @@ impl JobQueue for RedisQueue {
     async fn reclaim(&self, task: &str, consumer: &str, limit: usize) -> Result<Vec<Claimed>, QueueError> {
         let lease = to_millis(self.0.config.lease);
         let add = |command: &mut redis::Cmd| {
-            command.arg(consumer).arg(lease).arg(limit.min(MOST));
+            command.arg(consumer).arg(self.next_claim()).arg(lease).arg(limit.min(MOST));
         };
         let (now, taken, gone): (u64, wire::Taken, u64) = self.invoke(&lua::RECLAIM, task, add).await?;
         if gone > 0 {
@@ -138,6 +147,29 @@ impl JobQueue for RedisQueue {
         released.await.map(drop)
     }
 
+    async fn release_unknown(
+        &self,
+        task: &str,
+        consumer: &str,
+        held: &[Ticket],
+        within: Duration,
+    ) -> Result<u64, QueueError> {
+        let called = Instant::now();
+        let add = |command: &mut redis::Cmd| {
+            command.arg(consumer).arg(self.0.claims.load(Ordering::Relaxed)).arg(to_millis(LATEST));
+        };
+        let now: u64 = self.invoke(&lua::FENCE, task, add).await?;
+        // By Redis's clock, and rather a little too early: what Redis takes to answer must hide no job.
+        let since = now.saturating_sub(to_millis(within + called.elapsed())).saturating_sub(SLACK_MS);
+        let add = |command: &mut redis::Cmd| {
+            command.arg(consumer).arg(since);
+            for ticket in held {
+                command.arg(&ticket.flow).arg(&ticket.place);
+            }
+        };
+        self.invoke(&lua::RELEASE_UNKNOWN, task, add).await
+    }
+
     async fn cancel(&self, task: &str, job_id: &str, result: &str) -> Result<Cancelled, QueueError> {
         let config = &self.0.config;
         let add = |command: &mut redis::Cmd| {
@@ -154,6 +186,7 @@ impl JobQueue for RedisQueue {
         let dead_ttl = to_millis(self.0.config.dead_ttl);
         let add = |command: &mut redis::Cmd| {
             command.arg(new).arg(&seen.name).arg(seen.unsettled).arg(to_millis(TEND_EVERY)).arg(dead_ttl);
+            command.arg(to_millis(MOURNED));
         };
         let (name, lost, groups_remade): (String, u64, u64) = self.invoke(&lua::TEND, task, add).await?;
         // Of data that are new nothing has been seen yet.
@@ -172,20 +205,35 @@ impl JobQueue for RedisQueue {
         self.invoke::<Value>(&lua::LEAVE, task, add).await.map(drop)
     }
 
-    async fn check_writable(&self) -> Result<(), QueueError> {
-        let mut command = redis::cmd("SET");
-        command.arg(format!("{}:ready", self.0.config.prefix)).arg("1").arg("PX").arg(60_000);
-        self.run::<Value>(&command).await.map(drop)
+    async fn check_writable(&self, tasks: &[&str]) -> Result<(), QueueError> {
+        // In a cluster each task is some server's, and each of these may be the one that takes nothing.
+        let keys: Vec<String> = if self.0.link.is_cluster() {
+            tasks.iter().map(|task| self.key(task, "ready")).collect()
+        } else {
+            vec![format!("{}:ready", self.0.config.prefix)]
+        };
+        let asked = keys.into_iter().map(|key| self.check_key(key));
+        futures_util::future::try_join_all(asked).await.map(drop)
     }
 }
 
 impl RedisQueue {
-    async fn enqueue_group(&self, task: &str, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, QueueError> {
+    async fn check_key(&self, key: String) -> Result<(), QueueError> {
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg("1").arg("PX").arg(60_000);
+        self.run::<Value>(&command).await.map(drop)
+    }
+
+    fn next_claim(&self) -> u64 {
+        self.0.claims.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    async fn enqueue_group(&self, task: &str, jobs: Vec<(NewJob, Instant)>) -> Result<Vec<Enqueued>, QueueError> {
         let jobs = wire::HandIns::new(&jobs)?;
         let config = &self.0.config;
         let add = |command: &mut redis::Cmd| {
             command.arg(config.max_depth).arg(config.max_bytes).arg(config.tenant_max_percent);
-            command.arg(to_millis(config.idempotency_ttl));
+            command.arg(to_millis(config.idempotency_ttl)).arg(config.tenant_max_lines);
             jobs.add(command);
         };
         type Found = (Vec<Vec<Value>>, Vec<(String, i64)>, String);

@@ -120,7 +120,7 @@ impl RedisQueue {
 
     async fn listed_ids(&self, task: &str, start: usize, count: usize) -> Result<Vec<String>, QueueError> {
         let last = start.saturating_add(count - 1);
-        self.0.link.checked(self.0.link.get().lrange(self.key(task, "results"), to_index(start), to_index(last)).await)
+        Ok(self.0.link.get().lrange(self.key(task, "results"), to_index(start), to_index(last)).await?)
     }
 
     async fn stored_results(&self, task: &str, ids: &[String]) -> Result<Vec<String>, QueueError> {

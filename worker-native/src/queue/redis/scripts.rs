@@ -36,6 +36,10 @@ scripts! {
     RETRY = "retry.lua";
     /// [`super::super::JobQueue::release`].
     RELEASE = "release.lua";
+    /// The first step of [`super::super::JobQueue::release_unknown`].
+    FENCE = "fence.lua";
+    /// Its second.
+    RELEASE_UNKNOWN = "release_unknown.lua";
     /// [`super::super::JobQueue::cancel`].
     CANCEL = "cancel.lua";
     /// [`super::super::JobQueue::tend`].
@@ -44,6 +48,8 @@ scripts! {
     LEAVE = "leave.lua";
     /// [`super::super::JobBook::job`].
     JOB = "job.lua";
+    /// [`super::super::JobBook::entry`].
+    ENTRY = "entry.lua";
     /// [`super::super::DeadLetters::requeue`].
     REQUEUE = "requeue.lua";
     /// [`super::super::DeadLetters::drop_dead`].
@@ -58,6 +64,12 @@ scripts! {
     BEGIN = "begin.lua";
     /// [`super::super::Replays::finish`].
     FINISH = "finish.lua";
+    /// [`super::super::Labels::keep_answers`].
+    KEEP_ANSWERS = "keep_answers.lua";
+    /// [`super::super::Labels::kept_answer`].
+    KEPT_ANSWER = "kept_answer.lua";
+    /// [`super::super::Labels::label`].
+    LABEL = "label.lua";
 }
 
 impl Script {

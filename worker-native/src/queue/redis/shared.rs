@@ -45,7 +45,7 @@ impl Replays for RedisQueue {
 #[async_trait]
 impl Facts for RedisQueue {
     async fn facts(&self, task: &str, name: &str) -> Result<Vec<(String, String)>, QueueError> {
-        self.0.link.checked(self.0.link.get().hgetall(self.key(task, name)).await)
+        Ok(self.0.link.get().hgetall(self.key(task, name)).await?)
     }
 
     async fn set_fact(&self, task: &str, name: &str, field: &str, value: Option<&str>) -> Result<(), QueueError> {

@@ -1,6 +1,6 @@
 //! Between the contract's types and what scripts take and give.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, Value};
 use serde::Serialize;
@@ -65,16 +65,17 @@ struct HandIn<'a> {
 }
 
 impl<'a> HandIns<'a> {
-    pub(super) fn new(jobs: &'a [NewJob]) -> Result<Self, QueueError> {
+    /// Each job with the moment since which its time runs.
+    pub(super) fn new(jobs: &'a [(NewJob, Instant)]) -> Result<Self, QueueError> {
         let mut all = Self { kinds: vec![], jobs: Vec::with_capacity(jobs.len()) };
-        for job in jobs {
-            let job = all.hand_in(job)?;
+        for (job, since) in jobs {
+            let job = all.hand_in(job, since.elapsed())?;
             all.jobs.push(job);
         }
         Ok(all)
     }
 
-    fn hand_in(&mut self, job: &'a NewJob) -> Result<HandIn<'a>, QueueError> {
+    fn hand_in(&mut self, job: &'a NewJob, waited: Duration) -> Result<HandIn<'a>, QueueError> {
         let NewJob { entry, left, room, once } = job;
         // They stand in one line with others.
         let texts = [Some(&entry.job_id), Some(&entry.lane), entry.callback.as_ref(), entry.tenant.as_ref()];
@@ -100,7 +101,14 @@ impl<'a> HandIns<'a> {
                 answer: once.as_ref().map(|once| once.answer.body.as_str()),
             })?,
         };
-        Ok(HandIn { kind: kind + 1, id: &entry.job_id, meta, left: *left, body, more })
+        Ok(HandIn {
+            kind: kind + 1,
+            id: &entry.job_id,
+            meta,
+            left: left.map(|left| left.saturating_sub(waited)),
+            body,
+            more,
+        })
     }
 
     pub(super) fn add(&self, command: &mut Cmd) {
@@ -303,4 +311,24 @@ pub(super) fn outcome_of(result: &str) -> Result<String, QueueError> {
     }
     let peek: Peek = serde_json::from_str(result).map_err(|error| QueueError::Corrupt(error.to_string()))?;
     Ok(peek.outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::reading::Input;
+
+    use super::*;
+
+    #[test]
+    fn what_a_job_has_waited_on_its_way_is_taken_off_its_time() {
+        let since = Instant::now().checked_sub(Duration::from_secs(2)).unwrap();
+        let job = |left| {
+            let entry = Entry::new("pump", "fast", ("m", 1), Input::Features(vec![]));
+            (NewJob { entry, left, room: None, once: None }, since)
+        };
+        let jobs = [job(Some(Duration::from_secs(60))), job(Some(Duration::from_secs(1))), job(None)];
+        let left: Vec<_> = HandIns::new(&jobs).unwrap().jobs.iter().map(|job| job.left).collect();
+        assert!(left[0].is_some_and(|left| left <= Duration::from_secs(58) && !left.is_zero()), "{left:?}");
+        assert_eq!(left[1..], [Some(Duration::ZERO), None]);
+    }
 }

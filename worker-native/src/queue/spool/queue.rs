@@ -20,10 +20,10 @@ use crate::clock::now_ms;
 use crate::config::QueueConfig;
 use crate::queue::contract::{
     Begun, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Depths, Enqueued, Facts, JobBook, JobQueue,
-    NewJob, Outbox, Queue, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement,
-    Stored, Tended,
+    Labelled, Labels, NewJob, NewLabel, Outbox, Queue, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage,
+    Retry, Settled, Settlement, Stored, Tended,
 };
-use crate::queue::job::{Claimed, JobState, Ticket};
+use crate::queue::job::{Claimed, Entry, JobState, Ticket};
 
 /// A queue and its spool; cheap to clone.
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl SpoolingQueue {
     /// # Errors
     /// [`QueueError::File`] when `SPOOL_FILE` cannot be used.
     pub fn open(queue: Arc<dyn Queue>, config: &QueueConfig) -> Result<Self, QueueError> {
-        let spool = Spool::open(&config.spool_file, config.spool_max_bytes, config.file_sync)?;
+        let spool = Spool::open(&config.spool_file, config.spool_max_bytes, config.file_sync, config.file_timeout)?;
         Ok(Self::with(queue, spool))
     }
 
@@ -209,6 +209,16 @@ impl JobQueue for SpoolingQueue {
         self.queue().release(task, consumer, tickets).await
     }
 
+    async fn release_unknown(
+        &self,
+        task: &str,
+        consumer: &str,
+        held: &[Ticket],
+        within: Duration,
+    ) -> Result<u64, QueueError> {
+        self.queue().release_unknown(task, consumer, held, within).await
+    }
+
     /// A job that waits in the spool goes over first: where it ends, its result is kept.
     async fn cancel(&self, task: &str, job_id: &str, result: &str) -> Result<Cancelled, QueueError> {
         if let Some(job) = self.spool().find(job_id).await?.filter(|job| job.task == task) {
@@ -229,8 +239,8 @@ impl JobQueue for SpoolingQueue {
         self.queue().leave(task, consumer).await
     }
 
-    async fn check_writable(&self) -> Result<(), QueueError> {
-        match self.queue().check_writable().await {
+    async fn check_writable(&self, tasks: &[&str]) -> Result<(), QueueError> {
+        match self.queue().check_writable(tasks).await {
             Err(cause @ QueueError::Unavailable(_)) => {
                 if self.spool().has_room().await? {
                     Ok(())
@@ -255,6 +265,15 @@ impl JobBook for SpoolingQueue {
                 let waited = Duration::from_millis(now_ms().saturating_sub(job.job.entry.accepted_at));
                 Ok(Some(JobState { state: "queued".to_owned(), waited: Some(waited), ..JobState::default() }))
             }
+            (known, _) => known,
+        }
+    }
+
+    async fn entry(&self, task: &str, job_id: &str) -> Result<Option<Entry>, QueueError> {
+        // In the same order as its state.
+        let spooled = self.spool().find(job_id).await?.filter(|job| job.task == task).map(|job| job.job.entry);
+        match (self.queue().entry(task, job_id).await, spooled) {
+            (Ok(None) | Err(QueueError::Unavailable(_)), Some(entry)) => Ok(Some(entry)),
             (known, _) => known,
         }
     }
@@ -309,12 +328,18 @@ impl Outbox for SpoolingQueue {
         self.queue().callbacks(task, limit, lease).await
     }
 
-    async fn callback_done(&self, task: &str, job_id: &str, note: &str) -> Result<(), QueueError> {
-        self.queue().callback_done(task, job_id, note).await
+    async fn callback_done(&self, task: &str, callback: &Callback, note: &str) -> Result<(), QueueError> {
+        self.queue().callback_done(task, callback, note).await
     }
 
-    async fn callback_later(&self, task: &str, job_id: &str, delay: Duration, note: &str) -> Result<(), QueueError> {
-        self.queue().callback_later(task, job_id, delay, note).await
+    async fn callback_later(
+        &self,
+        task: &str,
+        callback: &Callback,
+        delay: Duration,
+        note: &str,
+    ) -> Result<(), QueueError> {
+        self.queue().callback_later(task, callback, delay, note).await
     }
 }
 
@@ -337,5 +362,24 @@ impl Facts for SpoolingQueue {
 
     async fn set_fact(&self, task: &str, name: &str, field: &str, value: Option<&str>) -> Result<(), QueueError> {
         self.queue().set_fact(task, name, field, value).await
+    }
+}
+
+#[async_trait]
+impl Labels for SpoolingQueue {
+    async fn keep_answers(&self, task: &str, answers: Vec<(String, String)>) -> Result<(), QueueError> {
+        self.queue().keep_answers(task, answers).await
+    }
+
+    async fn kept_answer(&self, task: &str, id: &str) -> Result<Option<String>, QueueError> {
+        self.queue().kept_answer(task, id).await
+    }
+
+    async fn label(&self, task: &str, label: &NewLabel) -> Result<Labelled, QueueError> {
+        self.queue().label(task, label).await
+    }
+
+    async fn beliefs(&self, task: &str) -> Result<Vec<(String, String)>, QueueError> {
+        self.queue().beliefs(task).await
     }
 }

@@ -10,7 +10,9 @@ use crate::config::{Config, Source};
 use crate::queue::contract::{JobBook, JobQueue};
 use crate::queue::job::Priority;
 use crate::queue::sqlite::SqliteQueue;
-use crate::routing::DecisionRecord;
+
+/// Only a disk that stalls needs longer.
+const LIMIT: Duration = Duration::from_secs(20);
 
 const TASK: &str = "pump-anomaly";
 
@@ -63,30 +65,15 @@ impl Bench {
 fn open(path: &Path, max_bytes: u64, time: &Arc<AtomicU64>) -> Spool {
     let time = Arc::clone(time);
     let clock = move |_| -> Clock { Arc::new(move || time.load(Ordering::SeqCst)) };
-    Spool::open_with(path, max_bytes, FileSync::Full, clock).unwrap()
+    Spool::open_with(path, max_bytes, (FileSync::Full, LIMIT), clock).unwrap()
 }
 
 fn job(tenant: Option<&str>) -> NewJob {
     let entry = Entry {
-        job_id: Entry::new_id(TASK),
-        request_id: "r".to_owned(),
-        task: TASK.to_owned(),
-        sensor_id: None,
         timestamp: Some(0.5),
-        lane: "fast".to_owned(),
-        model: "m".to_owned(),
-        model_version: 1,
-        fallback: false,
-        pinned: false,
-        binding: crate::routing::Binding::default(),
-        decision: DecisionRecord::default(),
-        accepted_at: 1,
-        deadline_at: None,
         priority: Priority::High,
         tenant: tenant.map(str::to_owned),
-        callback: None,
-        awaited: false,
-        input: Input::Features(vec![0.25; 4]),
+        ..Entry::new(TASK, "fast", ("m", 1), Input::Features(vec![0.25; 4]))
     };
     NewJob { entry, left: None, room: Some(1), once: None }
 }
@@ -220,12 +207,13 @@ async fn a_job_that_cannot_be_read_is_set_aside() {
 #[tokio::test]
 async fn a_spool_is_for_one_process() {
     let bench = Bench::new(1 << 20);
-    let error = Spool::open(&bench.path(), 1, FileSync::Full).unwrap_err().to_string();
+    let error = Spool::open(&bench.path(), 1, FileSync::Full, LIMIT).unwrap_err().to_string();
     assert!(error.contains("SPOOL_FILE") && error.contains(&std::process::id().to_string()), "{error}");
     bench.spool.close().await;
     assert!(matches!(bench.spool.append(TASK, &[job(None)]).await, Err(QueueError::Closed)));
     // A queue's file is no spool.
     drop(bench.queue(&[]));
-    let error = Spool::open(&bench.folder.path().join("queue.sqlite"), 1, FileSync::Full).unwrap_err().to_string();
+    let error =
+        Spool::open(&bench.folder.path().join("queue.sqlite"), 1, FileSync::Full, LIMIT).unwrap_err().to_string();
     assert!(error.contains("another program"), "{error}");
 }

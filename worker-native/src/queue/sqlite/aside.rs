@@ -1,10 +1,11 @@
 //! Claimed jobs that are not settled: put aside for a while, or handed back.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use rusqlite::Row;
 
-use super::books::{Page, one, run};
+use super::books::{Page, all, one, run};
 use super::claim::place;
 use super::clock::{ms, stored};
 use super::sql;
@@ -35,12 +36,38 @@ impl Page<'_> {
 
     /// Hands a claimed job back, as if it had not been claimed.
     pub(super) fn hand_back(&mut self, consumer: &str, ticket: &Ticket) -> rusqlite::Result<()> {
-        if let Some((id, lane, starts)) = self.held(consumer, ticket)? {
-            run(self.file, sql::HAND_BACK, (id, (starts - 1).max(0)))?;
-            self.task.lane(&lane).running -= 1;
-            self.task.returned += 1;
-            self.task.note(&ticket.job_id);
+        match self.held(consumer, ticket)? {
+            Some((id, lane, starts)) => self.give_up(id, &lane, starts, &ticket.job_id),
+            None => Ok(()),
         }
+    }
+
+    /// Hands back what the consumer was given since a moment, but for what it knows of.
+    pub(super) fn hand_back_unknown(
+        &mut self,
+        consumer: &str,
+        known: &HashSet<i64>,
+        since: i64,
+    ) -> rusqlite::Result<u64> {
+        let since = since.saturating_add(stored(ms(self.config.lease)));
+        let read = |row: &Row<'_>| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?, row.get::<_, String>(3)?))
+        };
+        let mut handed = 0;
+        for (id, lane, starts, job_id) in all(self.file, sql::HELD_SINCE, (self.task.id, consumer, since), read)? {
+            if !known.contains(&id) {
+                self.give_up(id, &lane, starts, &job_id)?;
+                handed += 1;
+            }
+        }
+        Ok(handed)
+    }
+
+    fn give_up(&mut self, id: i64, lane: &str, starts: i64, job_id: &str) -> rusqlite::Result<()> {
+        run(self.file, sql::HAND_BACK, (id, (starts - 1).max(0)))?;
+        self.task.lane(lane).running -= 1;
+        self.task.returned += 1;
+        self.task.note(job_id);
         Ok(())
     }
 

@@ -72,7 +72,7 @@ impl Page<'_> {
             }
             None => {}
         }
-        run(self.file, sql::OUTBOX_DROP, (self.task.id, job_id))?;
+        run(self.file, sql::OUTBOX_FORGET, (self.task.id, job_id))?;
         let id = *self.next_job;
         *self.next_job += 1;
         run(self.file, sql::REQUEUE_JOB, (seq, id, self.now))?;

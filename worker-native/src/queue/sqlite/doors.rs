@@ -1,6 +1,7 @@
 //! The contract's traits on the file: each request is made ready here, done on a thread of the queue, and read here.
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
 use super::aside::Pause;
-use super::claim::Held;
+use super::claim::{Held, place};
 use super::clock::{ms, stored};
 use super::hand_in::Parcel;
 use super::settle::Verdict;
@@ -18,7 +19,7 @@ use crate::queue::contract::{
     Begun, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Enqueued, Facts, JobBook, JobQueue, NewJob,
     Outbox, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement, Stored, Tended,
 };
-use crate::queue::job::{Claimed, JobState, Ticket};
+use crate::queue::job::{Claimed, Entry, JobState, Ticket};
 
 /// Most jobs that one request claims.
 const MOST: usize = 1_000;
@@ -43,8 +44,10 @@ impl JobQueue for SqliteQueue {
         if jobs.is_empty() {
             return Ok(vec![]);
         }
-        let parcels = jobs.into_iter().map(Parcel::new).collect::<Result<Vec<_>, _>>()?;
-        self.write(task, parcels.len(), move |page| page.enqueue(&parcels)).await
+        let now = self.now();
+        let parcels = jobs.into_iter().map(|job| Parcel::new(job, now)).collect::<Result<Vec<_>, _>>()?;
+        let weight = parcels.iter().map(Parcel::weight).sum();
+        self.write(task, weight, move |page| page.enqueue(&parcels)).await
     }
 
     async fn claim(&self, task: &str, consumer: &str, limit: usize) -> Result<Vec<Claimed>, QueueError> {
@@ -99,6 +102,19 @@ impl JobQueue for SqliteQueue {
         self.write_known(task, 1, step).await
     }
 
+    async fn release_unknown(
+        &self,
+        task: &str,
+        consumer: &str,
+        held: &[Ticket],
+        within: Duration,
+    ) -> Result<u64, QueueError> {
+        let known: HashSet<i64> = held.iter().filter_map(place).collect();
+        let (consumer, since) = (consumer.to_owned(), stored(self.now().saturating_sub(ms(within))));
+        // Claims are done in the order in which they were handed in, or not at all: none comes later than this.
+        self.write_known(task, 1, move |page| page.hand_back_unknown(&consumer, &known, since)).await
+    }
+
     async fn cancel(&self, task: &str, job_id: &str, result: &str) -> Result<Cancelled, QueueError> {
         let (job_id, verdict) = (job_id.to_owned(), Verdict::cancelled(result));
         let step = move |page: &mut super::Page<'_>| page.cancel(&job_id, &verdict).map(Some);
@@ -125,7 +141,7 @@ impl JobQueue for SqliteQueue {
         Ok(())
     }
 
-    async fn check_writable(&self) -> Result<(), QueueError> {
+    async fn check_writable(&self, _: &[&str]) -> Result<(), QueueError> {
         self.0.writer.write(1, Books::probe).await
     }
 }
@@ -166,6 +182,12 @@ impl JobBook for SqliteQueue {
         let (task, job_id, kept) = (task.to_owned(), job_id.to_owned(), self.kept());
         let seen = self.read(move |file| look::job(file, &task, &job_id, kept)).await?;
         seen.map(|seen| seen.into_state(self.now())).transpose()
+    }
+
+    async fn entry(&self, task: &str, job_id: &str) -> Result<Option<Entry>, QueueError> {
+        let (task, job_id) = (task.to_owned(), job_id.to_owned());
+        let body = self.read(move |file| look::body(file, &task, &job_id)).await?;
+        body.map(|body| Entry::from_body(&body).map_err(QueueError::Corrupt)).transpose()
     }
 
     async fn results(&self, tasks: &[&str], filter: &ResultsFilter) -> Result<Vec<Box<RawValue>>, QueueError> {
@@ -259,14 +281,20 @@ impl Outbox for SqliteQueue {
         due.into_iter().map(super::outbox::Due::into_callback).collect()
     }
 
-    async fn callback_done(&self, task: &str, job_id: &str, note: &str) -> Result<(), QueueError> {
-        let (job_id, note) = (job_id.to_owned(), note.to_owned());
-        self.write_known(task, 1, move |page| page.callback_done(&job_id, &note)).await
+    async fn callback_done(&self, task: &str, callback: &Callback, note: &str) -> Result<(), QueueError> {
+        let (job_id, ended_at, note) = (callback.job_id.clone(), callback.ended_at, note.to_owned());
+        self.write_known(task, 1, move |page| page.callback_done(&job_id, ended_at, &note)).await
     }
 
-    async fn callback_later(&self, task: &str, job_id: &str, delay: Duration, note: &str) -> Result<(), QueueError> {
-        let (job_id, note) = (job_id.to_owned(), note.to_owned());
-        self.write_known(task, 1, move |page| page.callback_later(&job_id, delay, &note)).await
+    async fn callback_later(
+        &self,
+        task: &str,
+        callback: &Callback,
+        delay: Duration,
+        note: &str,
+    ) -> Result<(), QueueError> {
+        let (job_id, ended_at, note) = (callback.job_id.clone(), callback.ended_at, note.to_owned());
+        self.write_known(task, 1, move |page| page.callback_later(&job_id, ended_at, delay, &note)).await
     }
 }
 

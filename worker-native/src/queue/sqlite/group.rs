@@ -3,10 +3,14 @@
 //! Knows nothing of jobs: what is written is a [`Ledger`]'s, one for each file. A step that fails spoils its group,
 //! whose transaction is taken back; the steps then run once more, each in a transaction of its own, so that nobody
 //! fails for another's sake. A commit that fails fails its whole group. The thread outlives all of that.
+//!
+//! A disk that stalls holds the thread up; callers are told so in time. What has not begun by then is never begun; what
+//! has may be done all the same.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +41,8 @@ pub(in crate::queue) trait Ledger: Send + 'static {
 /// One request to a ledger of type `L`.
 trait Step<L>: Send {
     fn weight(&self) -> usize;
+    /// Does anybody wait for its answer? Who has gone was told that it failed: it is not begun then.
+    fn is_wanted(&self) -> bool;
     /// May run again after its transaction was taken back.
     fn run(&mut self, ledger: &mut L) -> rusqlite::Result<()>;
     fn answer(self: Box<Self>, outcome: Result<(), Arc<rusqlite::Error>>);
@@ -52,6 +58,10 @@ struct Call<F, T> {
 impl<L, T: Send, F: FnMut(&mut L) -> rusqlite::Result<T> + Send> Step<L> for Call<F, T> {
     fn weight(&self) -> usize {
         self.weight
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
     }
 
     fn run(&mut self, ledger: &mut L) -> rusqlite::Result<()> {
@@ -77,6 +87,8 @@ enum Message<L> {
 /// The way to the writing thread. Dropping it waits for what was handed in.
 pub(in crate::queue) struct Writer<L> {
     sender: Option<mpsc::Sender<Message<L>>>,
+    /// How long a caller waits for its answer.
+    limit: Duration,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -87,15 +99,18 @@ impl<L> fmt::Debug for Writer<L> {
 }
 
 impl<L: Ledger> Writer<L> {
-    /// Starts the thread.
-    pub(in crate::queue) fn start(name: &str, ledger: L) -> std::io::Result<Self> {
+    /// Starts the thread; callers wait for an answer no longer than `limit`.
+    pub(in crate::queue) fn start(name: &str, ledger: L, limit: Duration) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel(WAITING);
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || serve(ledger, receiver))?;
-        Ok(Self { sender: Some(sender), thread: Mutex::new(Some(thread)) })
+        Ok(Self { sender: Some(sender), limit, thread: Mutex::new(Some(thread)) })
     }
 
     /// Runs `step` in a transaction, maybe with others, and answers when it is durable. It must give the same again
     /// when its transaction is taken back.
+    ///
+    /// # Errors
+    /// [`QueueError::Slow`] after the limit: then it may be done or not.
     pub(in crate::queue) async fn write<T: Send + 'static>(
         &self,
         weight: usize,
@@ -104,8 +119,11 @@ impl<L: Ledger> Writer<L> {
         let (reply, answer) = oneshot::channel();
         let call = Box::new(Call { run: step, weight, value: None, reply });
         let sender = self.sender.as_ref().ok_or(QueueError::Closed)?;
-        sender.send(Message::Step(call)).await.map_err(|_| QueueError::Closed)?;
-        answer.await.map_err(|_| QueueError::Closed)?
+        let asked = async {
+            sender.send(Message::Step(call)).await.map_err(|_| QueueError::Closed)?;
+            answer.await.map_err(|_| QueueError::Closed)?
+        };
+        tokio::time::timeout(self.limit, asked).await.unwrap_or(Err(QueueError::Slow(self.limit)))
     }
 
     /// Ends the thread after what was handed in before; later requests are refused.
@@ -146,6 +164,7 @@ fn serve<L: Ledger>(mut ledger: L, mut receiver: mpsc::Receiver<Message<L>>) {
         let mut next = Some(first);
         while let Some(message) = next {
             match message {
+                Message::Step(step) if !step.is_wanted() => {}
                 Message::Step(step) => {
                     weight += step.weight();
                     group.push(step);

@@ -9,6 +9,9 @@ use super::turns::Head;
 use crate::queue::contract::{Bound, Enqueued, Full, NewJob, Once, QueueError, Stored};
 use crate::queue::job::Priority;
 
+/// A job of so many bytes more weighs as two in a transaction, so that large ones make no long one.
+const JOB_BYTES: usize = 4_096;
+
 /// A job as it is written: made before it comes to the writing thread, which has enough to do.
 pub(super) struct Parcel {
     job_id: String,
@@ -16,19 +19,23 @@ pub(super) struct Parcel {
     tenant: String,
     lane: String,
     body: Vec<u8>,
-    left: Option<i64>,
+    deadline: Option<i64>,
+    weight: usize,
     room: Option<u32>,
     once: Option<Once>,
     callback: Option<String>,
 }
 
 impl Parcel {
-    pub(super) fn new(job: NewJob) -> Result<Self, QueueError> {
+    /// `now` is when it is handed in, on the queue's clock: its time runs also while it waits to be written.
+    pub(super) fn new(job: NewJob, now: u64) -> Result<Self, QueueError> {
         let NewJob { entry, left, room, once } = job;
+        let body = entry.to_body().map_err(QueueError::Corrupt)?;
         Ok(Self {
             class: class_of(entry.priority),
-            body: entry.to_body().map_err(QueueError::Corrupt)?,
-            left: left.map(|left| stored(ms(left))),
+            weight: 1 + body.len() / JOB_BYTES,
+            body,
+            deadline: left.map(|left| stored(now.saturating_add(ms(left)))),
             room,
             once,
             job_id: entry.job_id,
@@ -36,6 +43,11 @@ impl Parcel {
             lane: entry.lane,
             callback: entry.callback.filter(|url| !url.is_empty()),
         })
+    }
+
+    /// What it adds to a transaction, in jobs.
+    pub(super) const fn weight(&self) -> usize {
+        self.weight
     }
 
     fn size(&self) -> i64 {
@@ -123,8 +135,7 @@ impl Page<'_> {
     fn store(&mut self, parcel: &Parcel) -> rusqlite::Result<()> {
         let Parcel { job_id, class, tenant, lane, callback, .. } = parcel;
         let (id, size, now) = (*self.next_job, parcel.size(), self.now);
-        let deadline = parcel.left.map(|left| now.saturating_add(left));
-        let values = (id, self.task.id, job_id, class, tenant, lane, now, deadline, size, callback);
+        let values = (id, self.task.id, job_id, class, tenant, lane, now, parcel.deadline, size, callback);
         if run(self.file, sql::JOB_NEW, values)? == 0 {
             return Ok(());
         }

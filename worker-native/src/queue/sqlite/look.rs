@@ -67,6 +67,11 @@ pub(super) fn job(file: &Connection, task: &str, job_id: &str, kept: Kept) -> ru
     one(file, sql::JOB, (task, job_id), read).map(Option::flatten)
 }
 
+/// An unsettled job as it was handed in.
+pub(super) fn body(file: &Connection, task: &str, job_id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    one(file, sql::JOB_BODY, (task, job_id), |row| row.get(0))
+}
+
 impl Seen {
     pub(super) fn into_state(self, now: u64) -> Result<JobState, QueueError> {
         let failures = self.failures.as_deref().and_then(|failures| serde_json::from_str(failures).ok());

@@ -15,7 +15,8 @@ pub(super) struct Due {
     job_id: String,
     url: String,
     attempt: i64,
-    age: i64,
+    ended: i64,
+    now: i64,
     result: Option<String>,
 }
 
@@ -23,9 +24,10 @@ impl Due {
     pub(super) fn into_callback(self) -> Result<Callback, QueueError> {
         Ok(Callback {
             job_id: self.job_id,
+            ended_at: number(self.ended),
             url: self.url,
             attempt: super::books::to_u32(self.attempt),
-            age: Duration::from_millis(number(self.age)),
+            age: Duration::from_millis(number(self.now.saturating_sub(self.ended))),
             result: self.result.map(super::look::raw).transpose()?,
         })
     }
@@ -36,13 +38,13 @@ impl Page<'_> {
     pub(super) fn callbacks(&mut self, limit: usize, lease: Duration) -> rusqlite::Result<Vec<Due>> {
         let now = self.now;
         let read = |row: &Row<'_>| {
-            let ended: i64 = row.get(4)?;
             Ok(Due {
                 id: row.get(0)?,
                 job_id: row.get(1)?,
                 url: row.get(2)?,
                 attempt: row.get::<_, i64>(3)? + 1,
-                age: now.saturating_sub(ended),
+                ended: row.get(4)?,
+                now,
                 result: None,
             })
         };
@@ -57,18 +59,24 @@ impl Page<'_> {
         Ok(due)
     }
 
-    /// A callback needs no more tries.
-    pub(super) fn callback_done(&mut self, job_id: &str, note: &str) -> rusqlite::Result<()> {
-        if run(self.file, sql::OUTBOX_DROP, (self.task.id, job_id))? > 0 {
+    /// The callback of that ending needs no more tries.
+    pub(super) fn callback_done(&mut self, job_id: &str, ended_at: u64, note: &str) -> rusqlite::Result<()> {
+        if run(self.file, sql::OUTBOX_DROP, (self.task.id, job_id, stored(ended_at)))? > 0 {
             self.note_callback(job_id, note)?;
         }
         Ok(())
     }
 
-    /// A callback is to be tried again.
-    pub(super) fn callback_later(&mut self, job_id: &str, delay: Duration, note: &str) -> rusqlite::Result<()> {
+    /// The callback of that ending is to be tried again.
+    pub(super) fn callback_later(
+        &mut self,
+        job_id: &str,
+        ended_at: u64,
+        delay: Duration,
+        note: &str,
+    ) -> rusqlite::Result<()> {
         let due = self.now.saturating_add(stored(ms(delay)));
-        if run(self.file, sql::OUTBOX_LATER, (self.task.id, job_id, due))? > 0 {
+        if run(self.file, sql::OUTBOX_LATER, (self.task.id, job_id, stored(ended_at), due))? > 0 {
             self.note_callback(job_id, note)?;
         }
         Ok(())

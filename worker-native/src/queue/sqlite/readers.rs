@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -22,15 +23,17 @@ type Look = Box<dyn FnOnce(&Connection) + Send>;
 #[derive(Debug)]
 pub(super) struct Readers {
     sender: Option<mpsc::Sender<Look>>,
+    /// How long a caller waits for what it asked for.
+    limit: Duration,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Readers {
     /// Opens the connections and starts the threads.
-    pub(super) fn start(path: &Path) -> Result<Self, QueueError> {
+    pub(super) fn start(path: &Path, limit: Duration) -> Result<Self, QueueError> {
         let (sender, receiver) = mpsc::channel(WAITING);
         let receiver = Arc::new(Mutex::new(receiver));
-        let mut readers = Self { sender: Some(sender), threads: Vec::new() };
+        let mut readers = Self { sender: Some(sender), limit, threads: Vec::new() };
         for number in 0..THREADS {
             let (connection, looks) = (file::open_to_read(path)?, Arc::clone(&receiver));
             let name = format!("queue-reader-{number}");
@@ -47,12 +50,17 @@ impl Readers {
     ) -> Result<T, QueueError> {
         let (reply, answer) = oneshot::channel();
         let job: Look = Box::new(move |connection| {
-            // Whoever asked may have gone.
-            drop(reply.send(look(connection)));
+            // Whoever asked may have gone, before or meanwhile.
+            if !reply.is_closed() {
+                drop(reply.send(look(connection)));
+            }
         });
         let sender = self.sender.as_ref().ok_or(QueueError::Closed)?;
-        sender.send(job).await.map_err(|_| QueueError::Closed)?;
-        answer.await.map_err(|_| QueueError::Closed)?.map_err(file::failed)
+        let asked = async {
+            sender.send(job).await.map_err(|_| QueueError::Closed)?;
+            answer.await.map_err(|_| QueueError::Closed)?.map_err(file::failed)
+        };
+        tokio::time::timeout(self.limit, asked).await.unwrap_or(Err(QueueError::Slow(self.limit)))
     }
 }
 

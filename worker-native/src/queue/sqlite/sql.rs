@@ -77,6 +77,8 @@ statements! {
 
     // What becomes of claimed jobs.
     RENEW = "UPDATE job SET due = ?4 WHERE id = ?1 AND task = ?2 AND state = 2 AND consumer = ?3";
+    HELD_SINCE = "SELECT id, lane, starts, job_id FROM job \
+        WHERE task = ?1 AND state = 2 AND due >= ?3 AND consumer = ?2";
     JOB_HELD = "SELECT lane, starts FROM job WHERE id = ?1 AND task = ?2 AND state = 2 AND consumer = ?3";
     PUT_ASIDE = "UPDATE job SET state = 1, due = ?2, starts = ?3, failures = ?4, consumer = NULL WHERE id = ?1";
     HAND_BACK = "UPDATE job SET state = 3, due = NULL, starts = ?2, consumer = NULL WHERE id = ?1";
@@ -113,8 +115,9 @@ statements! {
         ON CONFLICT (task, job_id) DO UPDATE SET url = excluded.url, attempt = 0, due = excluded.due, ended = excluded.ended";
     OUTBOX_DUE = "SELECT id, job_id, url, attempt, ended FROM outbox WHERE task = ?1 AND due <= ?2 ORDER BY due LIMIT ?3";
     OUTBOX_TAKE = "UPDATE outbox SET due = ?2, attempt = attempt + 1 WHERE id = ?1";
-    OUTBOX_LATER = "UPDATE outbox SET due = ?3 WHERE task = ?1 AND job_id = ?2";
-    OUTBOX_DROP = "DELETE FROM outbox WHERE task = ?1 AND job_id = ?2";
+    OUTBOX_LATER = "UPDATE outbox SET due = ?4 WHERE task = ?1 AND job_id = ?2 AND ended = ?3";
+    OUTBOX_DROP = "DELETE FROM outbox WHERE task = ?1 AND job_id = ?2 AND ended = ?3";
+    OUTBOX_FORGET = "DELETE FROM outbox WHERE task = ?1 AND job_id = ?2";
     NOTE = "UPDATE job SET note = ?3 WHERE task = ?1 AND job_id = ?2 AND state = 4";
     RESULT_NAMED = "SELECT r.json, r.ended, r.awaited FROM job j JOIN result r ON r.seq = j.result \
         WHERE j.task = ?1 AND j.job_id = ?2";
@@ -127,10 +130,28 @@ statements! {
     PROBE = "INSERT INTO probe (filler) VALUES (zeroblob(32768))";
     PROBE_TIDY = "DELETE FROM probe WHERE id < ?1";
 
+    // Labels.
+    ANSWERED_NEW = "INSERT INTO answered (task, id, at, record) VALUES (?1, ?2, ?3, ?4)";
+    ANSWERED = "SELECT record FROM answered WHERE task = (SELECT id FROM task WHERE name = ?1) AND id = ?2 AND at > ?3 \
+        ORDER BY seq DESC LIMIT 1";
+    ANSWERED_OLDEST = "SELECT seq, at FROM answered ORDER BY seq LIMIT ?1";
+    ANSWERED_LAST = "SELECT seq FROM answered ORDER BY seq DESC LIMIT 1";
+    ANSWERED_DROP = "DELETE FROM answered WHERE seq <= ?1";
+    LABELLED = "SELECT 1 FROM labelled WHERE task = ?1 AND answer = ?2 AND expires > ?3";
+    LABELLED_NEW = "INSERT INTO labelled (task, answer, expires) VALUES (?1, ?2, ?3) \
+        ON CONFLICT (task, answer) DO UPDATE SET expires = excluded.expires";
+    LABELLED_EXPIRED = "DELETE FROM labelled WHERE id IN (SELECT id FROM labelled WHERE expires <= ?1 ORDER BY expires LIMIT ?2)";
+    BELIEF = "SELECT head, tail FROM belief WHERE task = ?1 AND version = ?2";
+    BELIEF_WRITE = "INSERT INTO belief (task, version, head, tail) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT (task, version) DO UPDATE SET head = excluded.head, tail = excluded.tail";
+
     // Readers.
+    BELIEFS = "SELECT version, head FROM belief WHERE task = (SELECT id FROM task WHERE name = ?1)";
     JOB = "SELECT j.state, j.starts, j.failures, j.accepted, j.note, r.outcome, r.json, r.ended, r.awaited \
         FROM job j LEFT JOIN result r ON r.seq = j.result \
         WHERE j.task = (SELECT id FROM task WHERE name = ?1) AND j.job_id = ?2";
+    JOB_BODY = "SELECT b.body FROM job j JOIN body b ON b.id = j.id \
+        WHERE j.task = (SELECT id FROM task WHERE name = ?1) AND j.job_id = ?2 AND j.state < 4";
     LISTED = "SELECT seq, finished, sensor, outcome FROM result \
         WHERE task = (SELECT id FROM task WHERE name = ?1) AND awaited = 0 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
     LISTED_ONE = "SELECT json, ended FROM result WHERE seq = ?1";

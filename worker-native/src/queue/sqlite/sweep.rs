@@ -23,7 +23,8 @@ impl Page<'_> {
         let results = self.sweep_results(STEP)?;
         let keys = self.sweep_keys(STEP)?;
         let dead = self.sweep_dead()?;
-        Ok(results || stored(keys.max(dead) as u64) >= STEP)
+        let labels = self.sweep_answers(STEP)?.max(self.sweep_labels(STEP)?);
+        Ok(results || stored(keys.max(dead).max(labels) as u64) >= STEP)
     }
 
     /// Removes so many results that expired, of each kind; whether there may be more. Done with every settlement, so

@@ -19,7 +19,6 @@ use super::*;
 use crate::config::{Config, Source};
 use crate::queue::contract::*;
 use crate::queue::job::{Claimed, Entry, Outcome, Priority};
-use crate::routing::DecisionRecord;
 
 const TASK: &str = "pump-anomaly";
 
@@ -94,27 +93,8 @@ impl Bench {
 }
 
 fn entry(lane: &str) -> Entry {
-    Entry {
-        job_id: Entry::new_id(TASK),
-        request_id: "r".to_owned(),
-        task: TASK.to_owned(),
-        sensor_id: Some("s1".to_owned()),
-        timestamp: None,
-        lane: lane.to_owned(),
-        model: "m".to_owned(),
-        model_version: 1,
-        fallback: false,
-        pinned: false,
-        binding: crate::routing::Binding::default(),
-        decision: DecisionRecord::default(),
-        accepted_at: 1,
-        deadline_at: None,
-        priority: Priority::Normal,
-        tenant: None,
-        callback: None,
-        awaited: false,
-        input: Input::Features(vec![0.5; 8]),
-    }
+    let entry = Entry::new(TASK, lane, ("m", 1), Input::Features(vec![0.5; 8]));
+    Entry { sensor_id: Some("s1".to_owned()), ..entry }
 }
 
 fn of_tenant(tenant: &str) -> Entry {

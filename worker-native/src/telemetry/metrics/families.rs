@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry};
 
+use super::learning::LearningFamilies;
 use super::queue::QueueFamilies;
 use super::routing::RoutingFamilies;
 
@@ -75,6 +76,11 @@ pub(super) struct DecisionLabels {
     pub(super) tier: String,
     pub(super) reason: &'static str,
     pub(super) by: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ResultLabels {
+    pub(super) result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -166,11 +172,13 @@ pub(super) struct Families {
     pub(super) cache_redis_up: Count,
     pub(super) cache_redis_errors: Kept,
     pub(super) decisions: Family<DecisionLabels, Counter>,
+    pub(super) decisions_logged: Family<ResultLabels, Counter>,
     pub(super) canary: Family<ArmLabels, Counter>,
     pub(super) shadow: Family<ShadowLabels, Counter>,
     pub(super) rollbacks: Family<TaskModelLabels, Counter>,
     pub(super) queue: QueueFamilies,
     pub(super) routing: RoutingFamilies,
+    pub(super) learning: LearningFamilies,
     pub(super) webhook_tries: Family<WebhookLabels, Counter>,
     pub(super) uptime: Number,
     pub(super) cpu: Number,
@@ -215,11 +223,13 @@ impl Families {
             cache_redis_up: to.add("router_cache_redis_up", "1 while the cache uses Redis"),
             cache_redis_errors: to.add("router_cache_redis_errors", "Failed commands and unreadable values"),
             decisions: to.add("router_decisions", "Decisions by tier, reason and side"),
+            decisions_logged: to.add("router_decision_log_lines", "Decisions for the log, by what came of them"),
             canary: to.add("router_canary_requests", "Requests assigned to an arm of a canary"),
             shadow: to.add("router_shadow_runs", "Runs of shadow versions"),
             rollbacks: to.add("router_rollbacks", "Canaries taken back"),
             queue: QueueFamilies::declare(&mut to),
             routing: RoutingFamilies::declare(&mut to),
+            learning: LearningFamilies::declare(&mut to),
             webhook_tries: to.add("router_webhook_tries", "Tries to send a result to where its caller asked"),
             uptime: to.add("process_uptime_seconds", "Time since the process started"),
             cpu: Number::default(),

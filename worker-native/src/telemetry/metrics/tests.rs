@@ -29,6 +29,10 @@ fn all() -> (Metrics, Observed) {
     metrics.on_time("pump", 1.0, true);
     metrics.on_time("pump", 0.95, false);
     metrics.webhook("pump", WebhookOutcome::GivenUp);
+    metrics.label("pump", "forest", true);
+    metrics.drift("pump", "forest", Drift { alarm: true, cut: false });
+    metrics.records_skipped(5);
+    metrics.decisions_logged("written", 3);
     metrics.tokens(100);
     let text = str::to_owned;
     let observed = Observed {
@@ -43,6 +47,8 @@ fn all() -> (Metrics, Observed) {
         plans: vec![PlanState { task: text("pump"), mode: Mode::Stale, share: 0.25, exploration: 0.02 }],
         loaded: vec![LoadedVersion { task: text("pump"), model: text("forest"), version: 2 }],
         cache: CacheStats { memory_hits: 3, redis_hits: 2, joined: 1, misses: 4, ..CacheStats::default() },
+        accuracies: vec![BelievedAccuracy { task: text("pump"), model: text("forest"), version: 2, accuracy: 0.875 }],
+        inputs: vec![InputDrift { task: text("pump"), field: text("pressure"), psi: 0.5 }],
     };
     (metrics, observed)
 }
@@ -65,6 +71,7 @@ fn what_was_counted_is_told() {
         (r#"inference_cache_hits_total{level="memory"}"#, 3.0),
         (r#"inference_cache_hits_total{level="redis"}"#, 2.0),
         (r#"inference_cache_hits_total{level="joined"}"#, 1.0),
+        (r#"router_decision_log_lines_total{result="written"}"#, 3.0),
         ("inference_cache_misses_total", 4.0),
         (r#"inference_queue_depth{task="pump",tier="fast"}"#, 7.0),
         ("inference_tokens_per_second", 10.0),
@@ -76,6 +83,11 @@ fn what_was_counted_is_told() {
         (r#"router_canary_requests_total{task="pump",model="forest",arm="canary"}"#, 1.0),
         (r#"router_shadow_runs_total{task="pump",model="forest",agreed="no"}"#, 1.0),
         (r#"router_rollbacks_total{task="pump",model="forest"}"#, 1.0),
+        (r#"router_labels_total{task="pump",model="forest",correct="yes"}"#, 1.0),
+        (&format!("router_accuracy{forest}"), 0.875),
+        (r#"router_drifts_total{task="pump",model="forest",kind="alarm"}"#, 1.0),
+        ("router_label_records_skipped_total", 5.0),
+        (r#"router_input_drift{task="pump",field="pressure"}"#, 0.5),
         (r#"router_backlog_jobs{task="pump",tier="fast"}"#, 6.0),
         (r#"router_inflight_jobs{task="pump",tier="fast"}"#, 2.0),
         (r#"router_backlog_seconds{task="pump"}"#, 1.5),

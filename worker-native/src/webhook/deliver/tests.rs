@@ -69,14 +69,22 @@ impl Outbox for Memory {
         Ok(taken)
     }
 
-    async fn callback_done(&self, task: &str, job_id: &str, note: &str) -> Result<(), QueueError> {
+    async fn callback_done(&self, task: &str, callback: &Callback, note: &str) -> Result<(), QueueError> {
         self.fails()?;
+        let job_id = &callback.job_id;
         self.told.send_modify(|told| told.push(Told::Done(format!("{task}/{job_id}"), note.to_owned())));
         Ok(())
     }
 
-    async fn callback_later(&self, task: &str, job_id: &str, delay: Duration, _: &str) -> Result<(), QueueError> {
+    async fn callback_later(
+        &self,
+        task: &str,
+        callback: &Callback,
+        delay: Duration,
+        _: &str,
+    ) -> Result<(), QueueError> {
         self.fails()?;
+        let job_id = &callback.job_id;
         self.told.send_modify(|told| told.push(Told::Later(format!("{task}/{job_id}"), delay)));
         Ok(())
     }

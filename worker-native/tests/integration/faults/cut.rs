@@ -11,11 +11,12 @@ use crate::support::until;
 const JOBS: usize = 200;
 
 /// Runs jobs on a worker whose connection is cut in the answer to every third call of a script.
-async fn worker_is_cut(number: &str, fault: &str, script: &'static Script) {
+async fn worker_is_cut(number: &str, fault: &str, script: &'static Script, max_attempts: &str) {
     let rig = Rig::start().await;
     let api = rig.service("api", &[PATIENT]).await;
     let proxy = CuttingProxy::start(rig.redis.port, script.hash(), 3).await;
-    let _worker = serve(&proxy.url(), &rig.models, "worker", &[("CLAIM_BATCH", "8"), ("MAX_ATTEMPTS", "50")]).await;
+    let _worker =
+        serve(&proxy.url(), &rig.models, "worker", &[("CLAIM_BATCH", "8"), ("MAX_ATTEMPTS", max_attempts)]).await;
     let base = api.url("");
     rig.book
         .under_load(&base, async {
@@ -35,12 +36,13 @@ async fn worker_is_cut(number: &str, fault: &str, script: &'static Script) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_answer_to_a_settlement() {
-    worker_is_cut("11a", "connection cut in the answer to every 3rd settlement", &SETTLE).await;
+    worker_is_cut("11a", "connection cut in the answer to every 3rd settlement", &SETTLE, "50").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_answer_to_a_claim() {
-    worker_is_cut("11b", "connection cut in the answer to every 3rd claim", &CLAIM).await;
+    // What such a claim took has not been started: one start is enough for every job.
+    worker_is_cut("11b", "connection cut in the answer to every 3rd claim", &CLAIM, "1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

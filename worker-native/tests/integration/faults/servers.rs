@@ -52,10 +52,7 @@ const SLOW: [(&str, &str); 2] = [("CONSUMER_CONCURRENCY", "1"), ("CLAIM_BATCH", 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_restarted_without_its_data() {
-    let mut rig = Rig::start().await;
-    let native = rig.service("all", &SLOW).await;
-    let base = native.url("");
-    backlog(&rig, &base).await;
+    let (mut rig, native, base) = with_backlog().await;
     rig.redis.stop();
     let gone_at = Instant::now();
     rig.redis.start_again(&["--appenddirname", "another"]).await;
@@ -65,22 +62,23 @@ async fn redis_is_restarted_without_its_data() {
     account.tell("5", "Redis restarted without its data", Some(back), &format!("{counted} counted as lost"));
 }
 
-/// Hands in more than is run, so that jobs wait.
-async fn backlog(rig: &Rig, base: &str) {
-    rig.book.accept(base, 200, &reading()).await;
+/// A service at which jobs wait, since more are handed in than it runs; with its address.
+async fn with_backlog() -> (Rig, Native, String) {
+    let rig = Rig::start().await;
+    let native = rig.service("all", &SLOW).await;
+    let base = native.url("");
+    rig.book.accept(&base, 200, &reading()).await;
     until("a backlog", || async {
-        rig.book.accept(base, 20, &reading()).await;
-        (rig.book.metric(base, "router_backlog_jobs").await >= 20).then_some(())
+        rig.book.accept(&base, 20, &reading()).await;
+        (rig.book.metric(&base, "router_backlog_jobs").await >= 20).then_some(())
     })
     .await;
+    (rig, native, base)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_flushed_under_load() {
-    let rig = Rig::start().await;
-    let native = rig.service("all", &SLOW).await;
-    let base = native.url("");
-    backlog(&rig, &base).await;
+    let (rig, native, base) = with_backlog().await;
     let (gone_at, back) = rig
         .book
         .under_load(&base, async {

@@ -76,6 +76,17 @@ async fn a_job_that_runs_is_called_off_and_the_next_one_is_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_deadline_passes_while_it_runs_was_started() {
+    let (redis, models) = (Redis::start().await, rig());
+    let native = models.serve(&redis, &[("MODEL_MAX_RUN_MS", "60000")]).await;
+    let mut reading = turns(ENDLESS);
+    reading["deadline_ms"] = json!(1_500);
+    let receipt = hand_in(&native, &reading).await;
+    let result = result_of(&native.url(""), &receipt).await;
+    assert_eq!((&result["outcome"], &result["attempts"]), (&json!("expired"), &json!(1)), "{result}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tries_that_came_to_nothing_are_shown_with_their_errors() {
     let (redis, models) = (Redis::start().await, rig());
     let settings = [("MODEL_MAX_RUN_MS", "20"), ("RETRY_BASE_MS", "60000"), ("RETRY_MAX_MS", "60000")];
@@ -127,7 +138,8 @@ async fn a_callback_is_judged_at_hand_in_and_sent_at_the_end() {
     let receipt = hand_in(&native, &with(&url)).await;
     assert_eq!(result_of(&native.url(""), &receipt).await["outcome"], "done");
     let seen = until("the callback", || async { receiver.seen().pop() }).await;
-    assert_eq!(seen.header("webhook-id"), receipt["job_id"].as_str());
+    let id = seen.header("webhook-id").unwrap();
+    assert_eq!(id.rsplit_once('.').map(|(job, _)| job), receipt["job_id"].as_str(), "{id}");
     until("the callback's note", || async {
         get(&native.url(path(&receipt))).await.1["callback"].is_string().then_some(())
     })

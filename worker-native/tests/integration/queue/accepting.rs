@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shared::reading::Input;
-use worker_native::queue::{Enqueued, Entry, NewJob, Outcome};
+use worker_native::queue::{Enqueued, Entry, NewJob, Outcome, Retry};
 
 use super::rig::{
     Backend, LONG, Rig, SHORT_LEASE, TASK, accepted, all, counted, depths, entry, ids, new, new_once, settlement,
@@ -149,6 +149,23 @@ pub(crate) async fn tasks_do_not_mix<B: Backend>() {
     assert_eq!(ids(&rig.claim(TASK, "c1", 10).await.unwrap()), [&here.job_id]);
 }
 
+pub(crate) async fn an_unsettled_job_is_read_as_it_was_handed_in<B: Backend>() {
+    let rig = Rig::<B>::start(&[]).await;
+    let job = rig.accept(Entry { tenant: Some("t".to_owned()), ..entry() }).await;
+    let read = async || rig.entry(TASK, &job.job_id).await.unwrap();
+    assert_eq!(read().await.as_ref(), Some(&job), "while it waits");
+    let claimed = rig.take("c1").await;
+    assert_eq!(read().await.as_ref(), Some(&job), "while it is held");
+    let retry = Retry { ticket: claimed.ticket, delay: Duration::from_millis(1), charged: true, failures: vec![] };
+    assert_eq!(rig.retry(TASK, "c1", vec![retry]).await.unwrap(), [true]);
+    assert_eq!(read().await.as_ref(), Some(&job), "while it is put aside");
+    let claimed = until("the next try", || async { rig.claim(TASK, "c1", 1).await.unwrap().pop() }).await;
+    rig.finish(&claimed, Outcome::Done).await;
+    assert_eq!(read().await, None, "its result tells");
+    assert_eq!(rig.entry(TASK, &Entry::new_id(TASK)).await.unwrap(), None);
+    assert_eq!(rig.entry("other-task", &job.job_id).await.unwrap(), None);
+}
+
 pub(crate) async fn nothing_asked_is_nothing_done<B: Backend>() {
     let rig = Rig::<B>::start(&[]).await;
     let job = rig.accept(entry()).await;
@@ -234,5 +251,5 @@ pub(crate) async fn ten_thousand_at_once_are_no_different<B: Backend>() {
 
 pub(crate) async fn a_store_that_takes_writes_says_so<B: Backend>() {
     let rig = Rig::<B>::start(&[]).await;
-    rig.check_writable().await.unwrap();
+    rig.check_writable(&[TASK]).await.unwrap();
 }

@@ -137,3 +137,43 @@ pub(crate) async fn a_consumer_that_leaves_leaves_its_jobs_to_their_lease<B: Bac
     assert_eq!((heirs.attempt, &heirs.ticket.job_id), (2, &job.job_id));
     rig.done(&heirs).await;
 }
+
+pub(crate) async fn what_a_lost_claim_took_is_handed_back_and_no_start<B: Backend>() {
+    let rig = Rig::<B>::start(&[LONG_LEASE]).await;
+    let (_, known) = rig.held_by("c1").await;
+    let (lost, _) = rig.held_by("c1").await;
+    let (_, other) = rig.held_by("c2").await;
+    let held = std::slice::from_ref(&known.ticket);
+    assert_eq!(rig.release_unknown(TASK, "c1", held, LONG).await.unwrap(), 1);
+    assert_eq!(rig.release_unknown(TASK, "c1", held, LONG).await.unwrap(), 0, "once");
+    let waits = rig.state(&lost.job_id).await;
+    assert_eq!((waits.state.as_str(), waits.attempt), ("queued", 0));
+    assert_eq!(counted(&rig.numbers().await.running), depths(&[("fast", 2)]));
+    assert_eq!(rig.renew(TASK, "c1", held).await.unwrap(), [true], "what is known stays");
+    assert_eq!(rig.renew(TASK, "c2", std::slice::from_ref(&other.ticket)).await.unwrap(), [true]);
+    let again = rig.take("c1").await;
+    assert_eq!((&again.ticket.job_id, again.attempt), (&lost.job_id, 1));
+    for one in [&known, &again, &other] {
+        rig.done(one).await;
+    }
+    assert_eq!(counted(&rig.numbers().await.running), depths(&[]));
+}
+
+pub(crate) async fn a_lost_takeover_keeps_the_starts_before_it<B: Backend>() {
+    let rig = Rig::<B>::start(&[SHORT_LEASE]).await;
+    let (job, _) = rig.held_by("dead").await;
+    assert_eq!(rig.take_over("c1").await.attempt, 2);
+    assert_eq!(rig.release_unknown(TASK, "c1", &[], LONG).await.unwrap(), 1);
+    let again = rig.take("c2").await;
+    assert_eq!((&again.ticket.job_id, again.attempt), (&job.job_id, 2));
+}
+
+pub(crate) async fn what_was_let_go_of_before_is_left_to_its_lease<B: Backend>() {
+    let rig = Rig::<B>::start(&[LONG_LEASE]).await;
+    let (job, _) = rig.held_by("c1").await;
+    // Long beside what an answer takes on a busy machine: the bound is no sharper than that.
+    passed(Duration::from_millis(1_500), Instant::now()).await;
+    assert_eq!(rig.release_unknown(TASK, "c1", &[], Duration::from_millis(10)).await.unwrap(), 0);
+    assert_eq!(rig.state(&job.job_id).await.state, "running");
+    assert_eq!(rig.release_unknown(TASK, "never seen", &[], LONG).await.unwrap(), 0);
+}

@@ -17,7 +17,6 @@ use worker_native::queue::{
     Claimed, Counts, Depths, Enqueued, Entry, JobState, NewJob, Once, Outcome, Priority, Queue, QueueError,
     ResultsFilter, Settled, Settlement, Stored, Ticket,
 };
-use worker_native::routing::{Binding, DecisionRecord};
 
 use crate::support::redis::Redis;
 use crate::support::redis_cluster::RedisCluster;
@@ -222,27 +221,8 @@ fn open<B: Backend>(backend: &B, settings: &[(&str, &str)]) -> Result<Arc<dyn Qu
 
 /// A job of the tier `fast`.
 pub(crate) fn entry() -> Entry {
-    Entry {
-        job_id: Entry::new_id(TASK),
-        request_id: "r".to_owned(),
-        task: TASK.to_owned(),
-        sensor_id: Some("s".to_owned()),
-        timestamp: None,
-        lane: "fast".to_owned(),
-        model: "m".to_owned(),
-        model_version: 1,
-        fallback: false,
-        pinned: false,
-        binding: Binding::default(),
-        decision: DecisionRecord::default(),
-        accepted_at: 1,
-        deadline_at: None,
-        priority: Priority::Normal,
-        tenant: None,
-        callback: None,
-        awaited: false,
-        input: Input::Features(vec![1.5, -2.5]),
-    }
+    let entry = Entry::new(TASK, "fast", ("m", 1), Input::Features(vec![1.5, -2.5]));
+    Entry { sensor_id: Some("s".to_owned()), ..entry }
 }
 
 pub(crate) fn of_class(priority: Priority) -> Entry {

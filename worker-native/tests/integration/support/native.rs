@@ -34,8 +34,12 @@ impl Native {
         // One session each: debug builds on small machines start quicker.
         command
             .env("MODEL_SESSIONS", "1")
+            // A tier chosen by chance, two times in a hundred, would be a test that fails as often.
+            .env("ROUTING_EXPLORATION", "0")
             .env("LOG_LEVEL", "info")
             .env("DRAIN_DELAY_MS", "0")
+            // Tests count runs.
+            .env("PAIR_SHARE", "0")
             .envs(settings.iter().copied());
         let mut process = Process::start(&mut command);
         let log = Arc::new(Mutex::new(Vec::new()));

@@ -91,6 +91,16 @@ impl RedisCluster {
         sizes
     }
 
+    /// `CONFIG SET` on the master that has a key's slot.
+    pub(crate) async fn configure_master_of(&self, key: &str, name: &str, value: &str) {
+        let slot = self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]).await;
+        for node in &self.nodes {
+            if node.owns(&slot).await {
+                node.ask(&["CONFIG", "SET", name, value]).await;
+            }
+        }
+    }
+
     /// Moves the slot of a key from its master to the next one, key by key, as `redis-cli --cluster reshard` does.
     pub(crate) async fn move_slot_of(&self, key: &str) {
         let slot = self.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]).await;

@@ -12,6 +12,8 @@ use shared::reading::{Input, Priority, Request};
 use super::super::engine::{Stats, Version};
 use crate::answering::{self, Asked};
 use crate::app::App;
+use crate::clock::now_ms;
+use crate::decisions::Case;
 use crate::engine::index::Index;
 use crate::engine::tensor::{Data, DataType, Signature, Tensor, TensorSpec};
 use crate::engine::{Answer, PoolError, Prediction};
@@ -77,13 +79,12 @@ impl Routed {
         };
         let id = uuid::Uuid::now_v7().simple().to_string();
         let (app, advice) = (&self.app, Advice::from_headers(&HeaderMap::new()));
-        let policy = &app.policies.of(&self.task).policy;
-        let routed =
-            choose(&app.engine.index(), &app.snapshots, policy, (&request, &id), &advice).map_err(
-                |none| match none {
-                    NoVersion::Unknown(text) | NoVersion::Unavailable(text) => PoolError::Unavailable(text),
-                },
-            )?;
+        let (in_force, started, at) = (app.policies.of(&self.task), Instant::now(), now_ms());
+        let mut routed = choose(&app.engine.index(), &app.snapshots, &in_force.policy, (&request, &id), &advice)
+            .map_err(|none| match none {
+                NoVersion::Unknown(text) | NoVersion::Unavailable(text) => PoolError::Unavailable(text),
+            })?;
+        routed.weighed.policy_version = in_force.version;
         app.planner.routed(task, (None, Priority::Normal), (&routed.decision, &advice), app.config.role.consumes());
         let decision = &routed.decision;
         app.metrics.decision(&self.task, decision.tier.as_deref(), &decision.reason, false);
@@ -99,9 +100,12 @@ impl Routed {
             sensor_id: None,
             decision: Some(&routed.decision),
             binding: routed.binding,
+            awaited: false,
         };
-        let given = answering::answer(app, asked).await?;
+        let given = answering::answer(app, asked).await;
         drop(counted);
+        app.decisions.tell(Case::of_call((&id, &self.task), &routed, given.as_ref().err(), (at, started.elapsed())));
+        let given = given?;
         Ok((given.answer, format!("{}.{} v{}", given.card.task, given.card.model, given.card.version)))
     }
 

@@ -42,7 +42,14 @@ impl Ledger for Notes {
     fn tidy(&mut self) {}
 }
 
+/// Only a broken writer needs longer.
+const LONG: Duration = Duration::from_secs(60);
+
 fn desk() -> Desk {
+    desk_with(LONG)
+}
+
+fn desk_with(limit: Duration) -> Desk {
     let file = Connection::open_in_memory().unwrap();
     // The commit of a negative number fails, and not its insertion.
     file.execute_batch(
@@ -53,7 +60,7 @@ fn desk() -> Desk {
     .unwrap();
     let (log, commits) = (Arc::default(), Arc::default());
     let notes = Notes { file, log: Arc::clone(&log), commits: Arc::clone(&commits), fail_seal: false };
-    Desk { writer: Writer::start("test-writer", notes).unwrap(), log, commits }
+    Desk { writer: Writer::start("test-writer", notes, limit).unwrap(), log, commits }
 }
 
 fn put(number: i64) -> impl FnMut(&mut Notes) -> rusqlite::Result<i64> + Send {
@@ -170,4 +177,24 @@ async fn what_was_handed_in_before_the_end_is_done() {
     before.await.unwrap();
     assert!(matches!(desk.writer.write(1, put(2)).await, Err(QueueError::Closed)));
     desk.writer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_stalls_is_told_in_time_and_what_had_not_begun_is_not_done() {
+    let desk = desk_with(Duration::from_millis(100));
+    let (go, wait) = channel::<()>();
+    let mut step = put(1);
+    let stalls = desk.writer.write(1, move |notes: &mut Notes| {
+        wait.recv().unwrap();
+        step(notes)
+    });
+    let begun = stalls.await;
+    assert!(matches!(begun, Err(QueueError::Slow(limit)) if limit == Duration::from_millis(100)), "{begun:?}");
+    let behind = desk.writer.write(1, put(2)).await;
+    assert!(matches!(behind, Err(QueueError::Slow(_))), "{behind:?}");
+    go.send(()).unwrap();
+    desk.writer.close().await;
+    // It had begun, and nobody can take that back: as the error says, it may be done.
+    let log = desk.log.lock().unwrap().clone();
+    assert_eq!((log, desk.commits.load(Ordering::SeqCst)), (vec!["committed".to_owned()], 1));
 }

@@ -94,7 +94,7 @@ async fn a_full_disk_refuses_what_is_new_and_lets_go_of_what_is_there() {
     };
     assert!(error.to_string().contains("full"), "{error}");
     assert!(matches!(error, QueueError::File(_)));
-    assert!(bench.queue.check_writable().await.is_err());
+    assert!(bench.queue.check_writable(&[TASK]).await.is_err());
     // Nothing is half done, and looking works.
     assert_eq!(bench.counts().await.depths["fast"], stored);
     assert_eq!(rows(&bench, "SELECT count(*) FROM job").await, i64::from(stored));
@@ -107,7 +107,7 @@ async fn a_full_disk_refuses_what_is_new_and_lets_go_of_what_is_there() {
         assert!(bench.end(&job, Outcome::Done).await);
     }
     fill().await.unwrap();
-    bench.queue.check_writable().await.unwrap();
+    bench.queue.check_writable(&[TASK]).await.unwrap();
     assert_eq!(bench.counts().await.depths["fast"], 1);
     // In books read anew, as after every transaction that was taken back.
     let bench = bench.reopen();

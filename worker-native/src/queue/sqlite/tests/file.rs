@@ -17,7 +17,7 @@ async fn a_file_is_for_one_process() {
     }
     let bench = bench.reopen();
     bench.queue.close().await;
-    assert!(matches!(bench.queue.check_writable().await, Err(QueueError::Closed)));
+    assert!(matches!(bench.queue.check_writable(&[TASK]).await, Err(QueueError::Closed)));
     // Closed is given up, also while somebody still has a handle.
     SqliteQueue::open(&bench.config).unwrap();
 }
@@ -64,6 +64,22 @@ async fn the_file_is_set_up_as_promised() {
             Ok((mode, number("synchronous")?, number("auto_vacuum")?, number("user_version")?))
         };
         let found = bench.queue.0.writer.write(1, look).await.unwrap();
-        assert_eq!(found, ("wal".to_owned(), synchronous, 2, 1));
+        assert_eq!(found, ("wal".to_owned(), synchronous, 2, 2));
     }
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_version_gets_what_is_new_and_keeps_its_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder.path().join("queue.sqlite"), &[]);
+    let old = rusqlite::Connection::open(&config.file).unwrap();
+    old.execute_batch(include_str!("../schema/1.sql")).unwrap();
+    old.execute_batch("INSERT INTO task (name, settled) VALUES ('t', 7)").unwrap();
+    old.pragma_update(None, "application_id", KIND.mark).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let queue = SqliteQueue::open(&config).unwrap();
+    assert_eq!(queue.counts("t").await.unwrap().settled, 7);
+    queue.keep_answers("t", vec![("r".to_owned(), "x".to_owned())]).await.unwrap();
+    assert_eq!(queue.kept_answer("t", "r").await.unwrap().as_deref(), Some("x"));
 }

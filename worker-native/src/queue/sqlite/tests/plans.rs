@@ -3,7 +3,8 @@
 use super::*;
 
 /// Runs through a table on purpose: small ones, those that go from one end until they have enough, and what is rare.
-const MAY_SCAN: &[&str] = &["TASKS", "OLDEST_RESULTS", "PROBE_TIDY", "AUDIT", "RECOUNT"];
+const MAY_SCAN: &[&str] =
+    &["TASKS", "OLDEST_RESULTS", "ANSWERED_OLDEST", "ANSWERED_LAST", "PROBE_TIDY", "AUDIT", "RECOUNT"];
 /// Sorts on purpose: only after somebody else wrote to the file.
 const MAY_SORT: &[&str] = &["RECOUNT"];
 
@@ -45,6 +46,8 @@ async fn jobs_are_found_by_the_index_that_was_made_for_them() {
         ("EXPIRED_AWAITED", "result_awaited"),
         ("OUTBOX_DUE", "outbox_due"),
         ("ONCE_EXPIRED", "once_expires"),
+        ("ANSWERED", "answered_by_id"),
+        ("LABELLED_EXPIRED", "labelled_expires"),
         ("RETURNED_COUNT", "COVERING INDEX job_returned"),
         ("ORPHANS_BACK", "job_due"),
         ("AUDIT", "COVERING INDEX job_waiting"),

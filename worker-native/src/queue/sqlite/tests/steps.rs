@@ -279,3 +279,22 @@ async fn results_are_listed_by_settlement_as_far_as_the_history_goes() {
 pub(super) async fn rows(bench: &Bench, statement: &'static str) -> i64 {
     bench.queue.read(move |file| file.query_row(statement, [], |row| row.get(0))).await.unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_a_job_runs_while_it_waits_to_be_written() {
+    let bench = Bench::new(&[]);
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let mut held = Box::pin(bench.queue.0.writer.write(1, move |_: &mut Books| {
+        wait.recv().unwrap();
+        Ok(())
+    }));
+    assert!(futures_util::poll!(&mut held).is_pending());
+    let job = NewJob { left: Some(Duration::from_millis(100)), ..new_job(entry("fast")) };
+    let mut handed_in = Box::pin(bench.queue.enqueue(TASK, vec![job]));
+    assert!(futures_util::poll!(&mut handed_in).is_pending());
+    bench.pass(60);
+    go.send(()).unwrap();
+    held.await.unwrap();
+    handed_in.await.unwrap();
+    assert_eq!(bench.claim(1).await[0].left, Some(Duration::from_millis(40)));
+}

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use worker_native::queue::redis::scripts::CLAIM;
 use worker_native::queue::{Change, Outcome, QueueError, Retry};
 
 use super::super::rig::{LONG, OnRedis, Rig, SHORT_LEASE, TASK, counted, depths, entry, new, result, settlement};
 use super::Admin;
+use crate::support::proxy::HoldingProxy;
 use crate::support::{LIMIT, until};
 
 #[tokio::test]
@@ -25,7 +27,7 @@ async fn a_full_memory_refuses_jobs_and_still_lets_them_end() {
     let refused = rig.enqueue(TASK, vec![new(job.clone())]).await;
     assert!(matches!(refused, Err(QueueError::Unavailable(_))), "{refused:?}");
     assert!(rig.job(TASK, &job.job_id).await.unwrap().is_none());
-    assert!(rig.check_writable().await.is_err());
+    assert!(rig.check_writable(&[TASK]).await.is_err());
     assert_eq!(rig.numbers().await, before, "nothing was stored");
 
     // What makes room goes on: all a consumer does in its loop.
@@ -51,7 +53,7 @@ async fn a_full_memory_refuses_jobs_and_still_lets_them_end() {
     rig.leave(TASK, "c1").await.unwrap();
 
     admin.tell("CONFIG SET maxmemory 0").await;
-    rig.check_writable().await.unwrap();
+    rig.check_writable(&[TASK]).await.unwrap();
     for left in rig.claim(TASK, "c1", 10).await.unwrap() {
         assert_eq!((&left.ticket.job_id, left.attempt), (&paused.ticket.job_id, 2));
         rig.done(&left).await;
@@ -124,7 +126,7 @@ async fn killed_connections_are_made_again() {
     for _ in 0..3 {
         admin.tell("CLIENT KILL TYPE normal SKIPME yes").await;
         rig.enqueue(TASK, vec![new(job.clone())]).await.ok();
-        until("the queue", || async { rig.check_writable().await.ok() }).await;
+        until("the queue", || async { rig.check_writable(&[TASK]).await.ok() }).await;
         let waited = || async { rig.wait(TASK, Duration::from_millis(10)).await.ok() };
         until("waiting", waited).await;
     }
@@ -142,10 +144,10 @@ async fn a_replica_takes_no_jobs_and_a_master_does_again() {
     admin.tell(&format!("REPLICAOF 127.0.0.1 {}", crate::support::redis::free_port())).await;
     assert!(matches!(rig.enqueue(TASK, vec![new(entry())]).await, Err(QueueError::Unavailable(_))));
     assert!(rig.settle(TASK, vec![settlement(&claimed.ticket, Outcome::Done)]).await.is_err());
-    assert!(rig.check_writable().await.is_err());
+    assert!(rig.check_writable(&[TASK]).await.is_err());
     assert!(rig.claim(TASK, "c1", 1).await.is_err());
     admin.tell("REPLICAOF NO ONE").await;
-    until("the queue", || async { rig.check_writable().await.ok() }).await;
+    until("the queue", || async { rig.check_writable(&[TASK]).await.ok() }).await;
     until("the settlement", || async { rig.settle(TASK, vec![settlement(&claimed.ticket, Outcome::Done)]).await.ok() })
         .await;
     let numbers = rig.numbers().await;
@@ -225,4 +227,35 @@ async fn who_watches_is_told_that_changes_may_have_been_missed() {
     // Nobody could write down what happened while the key was gone.
     Admin::of(&rig).await.tell("FLUSHALL").await;
     tokio::time::timeout(LIMIT, told(&mut watch)).await.expect("told of the flush");
+}
+
+#[tokio::test]
+async fn a_claim_that_comes_after_its_consumer_was_told_what_it_holds_gives_out_nothing() {
+    let rig = Rig::<OnRedis>::start(&[]).await;
+    let mut admin = Admin::of(&rig).await;
+    // Once without the proxy, so that Redis knows the script.
+    rig.tend(TASK).await.unwrap();
+    assert!(rig.claim(TASK, "c1", 1).await.unwrap().is_empty());
+    let job = rig.accept(entry()).await;
+    let proxy = HoldingProxy::start(rig.backend.0.port, CLAIM.hash()).await;
+    let through = rig.beside(&[("REDIS_URL", &proxy.url()), ("REDIS_TIMEOUT_MS", "500")]);
+    through.claim(TASK, "c1", 1).await.unwrap_err();
+    assert!(proxy.has_held());
+    // On a connection made after the one that hangs.
+    let handed = until("an answer", || async { through.release_unknown(TASK, "c1", &[], LONG).await.ok() }).await;
+    assert_eq!(handed, 0, "the claim has not been there yet");
+    let calls = scripts_run(&mut admin).await;
+    proxy.let_go();
+    while scripts_run(&mut admin).await == calls {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(counted(&rig.numbers().await.running), depths(&[]), "nobody holds a job unawares");
+    let claimed = rig.take("c2").await;
+    assert_eq!((&claimed.ticket.job_id, claimed.attempt), (&job.job_id, 1));
+}
+
+/// How many scripts Redis was told to run.
+async fn scripts_run(admin: &mut Admin) -> String {
+    let stats: String = admin.ask("INFO commandstats").await;
+    stats.lines().find(|line| line.starts_with("cmdstat_evalsha")).unwrap_or_default().to_owned()
 }

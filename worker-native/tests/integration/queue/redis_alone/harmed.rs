@@ -2,7 +2,9 @@
 
 use worker_native::queue::{Outcome, Retry, Tended};
 
-use super::super::rig::{LONG, LONG_LEASE, OnRedis, Rig, SHORT_LEASE, TASK, counted, depths, entry, ids, of_tenant};
+use super::super::rig::{
+    LONG, LONG_LEASE, OnRedis, Rig, SHORT_LEASE, TASK, counted, depths, entry, ids, new, of_tenant,
+};
 use super::{Admin, key};
 use crate::support::until;
 
@@ -71,6 +73,53 @@ async fn a_loss_is_counted_once_however_many_processes_look() {
     }
     assert_eq!(lost, 3);
     assert_eq!(rig.numbers().await.lost, 3);
+}
+
+#[tokio::test]
+async fn a_loss_is_counted_also_where_one_looks_first_who_knew_nothing_of_it() {
+    let rig = Rig::<OnRedis>::start(&[]).await;
+    rig.tend(TASK).await.unwrap();
+    rig.accept_all(vec![entry(), entry(), entry()]).await;
+    Admin::of(&rig).await.tell("FLUSHALL").await;
+    // Started after the loss, and quicker.
+    let fresh = rig.beside(&[]);
+    assert_eq!(fresh.tend(TASK).await.unwrap(), Tended::default());
+    fresh.enqueue(TASK, vec![new(entry())]).await.unwrap();
+    assert_eq!(rig.tend(TASK).await.unwrap().lost, 3, "who knew of them counts them");
+    assert_eq!(rig.tend(TASK).await.unwrap().lost, 0, "once");
+    assert_eq!(fresh.tend(TASK).await.unwrap().lost, 0);
+    let numbers = rig.numbers().await;
+    assert_eq!((numbers.lost, counted(&numbers.depths)), (3, depths(&[("fast", 1)])));
+}
+
+#[tokio::test]
+async fn an_entry_that_others_put_there_is_no_reason_to_count_all_jobs_at_every_look() {
+    let rig = Rig::<OnRedis>::start(&[]).await;
+    let mut admin = Admin::of(&rig).await;
+    rig.tend(TASK).await.unwrap();
+    rig.accept_all(vec![entry(), entry()]).await;
+    admin.tell(&format!("XADD {} * a b", key("flow:normal"))).await;
+    // Only a count of all jobs looks at who holds which.
+    let mut counts_all = async || {
+        admin.tell("CONFIG RESETSTAT").await;
+        admin.tell(&format!("DEL {}", key("tended"))).await;
+        assert_eq!(rig.tend(TASK).await.unwrap(), Tended::default());
+        admin.ask::<String>("INFO commandstats").await.contains("cmdstat_xpending")
+    };
+    assert!(counts_all().await, "the first look finds that the numbers are off");
+    assert!(!counts_all().await, "the next ones know of it");
+    let claimed = rig.claim(TASK, "c1", 10).await.unwrap();
+    assert_eq!(claimed.len(), 3);
+    assert!(counts_all().await, "it is held now");
+    assert!(!counts_all().await);
+    for one in &claimed {
+        let outcome = if one.entry.is_ok() { Outcome::Done } else { Outcome::Dead };
+        assert!(rig.finish(one, outcome).await.first);
+    }
+    assert!(counts_all().await, "and gone now");
+    assert!(!counts_all().await);
+    let numbers = rig.numbers().await;
+    assert_eq!((counted(&numbers.depths), numbers.lost), (depths(&[]), 0));
 }
 
 #[tokio::test]

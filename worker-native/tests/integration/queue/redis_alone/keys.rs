@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use worker_native::queue::{Entry, Outcome, Priority, Retry};
+use worker_native::queue::{Belief, Entry, NewLabel, Outcome, Priority, Retry};
 
 use super::super::rig::{Backend, LONG, OnRedis, Rig, SHORT_LEASE, TASK, entry, new_once, of_class, of_tenant, result};
 use super::{Admin, key};
@@ -17,6 +17,10 @@ async fn everything(rig: &Rig<OnRedis>) {
     rig.hand_in(new_once(entry(), "k", "print")).await;
     rig.begin(TASK, "call", "print", LONG).await.unwrap();
     rig.set_fact(TASK, "accuracy", "fast", Some("0.9")).await.unwrap();
+    rig.keep_answers(TASK, vec![("r".to_owned(), "x".to_owned())]).await.unwrap();
+    let (answer, version, after) = ("r".to_owned(), "m/1".to_owned(), Belief::default());
+    let label = NewLabel { answer, remember: LONG, version, before: String::new(), after };
+    rig.label(TASK, &label).await.unwrap();
     let held = rig.claim(TASK, "c1", 10).await.unwrap();
     assert_eq!(held.len(), 5);
     rig.release(TASK, "c1", std::slice::from_ref(&held[0].ticket)).await.unwrap();
@@ -26,7 +30,7 @@ async fn everything(rig: &Rig<OnRedis>) {
     rig.done(&held[3]).await;
     let id = &held[4].ticket.job_id;
     rig.cancel(TASK, id, &result(id, Outcome::Cancelled, 1, "")).await.unwrap();
-    rig.check_writable().await.unwrap();
+    rig.check_writable(&[TASK]).await.unwrap();
     rig.wait(TASK, Duration::from_millis(1)).await.unwrap();
     drop(watch);
 }
@@ -123,4 +127,47 @@ async fn two_prefixes_are_two_queues() {
     assert!(other.claim(TASK, "c1", 10).await.unwrap().is_empty());
     assert_eq!(rig.backend.settings().len(), 1);
     assert_eq!(rig.take("c1").await.ticket.job_id, job.job_id);
+}
+
+#[tokio::test]
+async fn tenants_beyond_the_bound_share_a_line_and_are_served_all_the_same() {
+    let rig = Rig::<OnRedis>::start(&[("TENANT_MAX_LINES", "3")]).await;
+    let mut admin = Admin::of(&rig).await;
+    // One hand-in after another, and many in one.
+    for tenant in ["t0", "t1"] {
+        rig.accept(of_tenant(tenant)).await;
+    }
+    rig.accept_all((0..50).map(|i| of_tenant(&format!("t{i}"))).collect()).await;
+    let lines: Vec<String> = admin.ask(&format!("SMEMBERS {}", key("flows"))).await;
+    assert_eq!(lines.len(), 4, "three of their own and one shared: {lines:?}");
+    assert!(lines.contains(&"normal:~".to_owned()), "{lines:?}");
+    let held = rig.claim(TASK, "c1", 100).await.unwrap();
+    assert_eq!(held.len(), 52);
+    // Through another try, and through death and requeue, they come to the same end.
+    let retry = Retry { ticket: held[51].ticket.clone(), delay: Duration::ZERO, charged: true, failures: vec![] };
+    rig.retry(TASK, "c1", vec![retry]).await.unwrap();
+    rig.finish(&held[50], Outcome::Dead).await;
+    let dead = std::slice::from_ref(&held[50].ticket.job_id);
+    assert_eq!(rig.requeue(TASK, dead).await.unwrap(), [true]);
+    for claimed in &held[..50] {
+        rig.done(claimed).await;
+    }
+    for _ in 0..2 {
+        let again = rig.take_soon("c1").await;
+        rig.done(&again).await;
+    }
+    let numbers = rig.numbers().await;
+    assert_eq!((numbers.depths.values().sum::<u32>(), numbers.bytes, numbers.lost), (0, 0, 0));
+    let counted: u64 = admin.ask(&format!("HLEN {}", key("tenants"))).await;
+    assert_eq!(counted, 0, "and nothing is left on anybody's account");
+    // When they have gone, there is room for others.
+    until("the lines to be forgotten", || async {
+        rig.tend(TASK).await.unwrap();
+        let left: u64 = Admin::of(&rig).await.ask(&format!("SCARD {}", key("flows"))).await;
+        (left == 0).then_some(())
+    })
+    .await;
+    rig.accept(of_tenant("late")).await;
+    let lines: Vec<String> = admin.ask(&format!("SMEMBERS {}", key("flows"))).await;
+    assert_eq!(lines, ["normal:late"]);
 }

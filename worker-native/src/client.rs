@@ -1,4 +1,4 @@
-//! One HTTP client; a problem document becomes an error in its own words.
+//! One HTTP client for the commands that ask a running service; a problem document becomes an error in its own words.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Asks one service.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     client: reqwest::Client,
     base: Url,
 }
@@ -16,7 +16,7 @@ pub(super) struct Client {
 impl Client {
     /// # Errors
     /// When the URL cannot be used.
-    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self> {
+    pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self> {
         let base = Url::parse(url).with_context(|| format!("--url {url}: give it as http://HOST:PORT"))?;
         if base.query().is_some() || base.fragment().is_some() || base.cannot_be_a_base() {
             bail!("--url {url}: give it as http://HOST:PORT, without query and fragment");
@@ -24,17 +24,17 @@ impl Client {
         let client = reqwest::Client::builder()
             .timeout(timeout)
             .redirect(reqwest::redirect::Policy::none())
-            .user_agent("infer-router-dlq")
+            .user_agent("infer-router")
             .build()
             .context("cannot build the HTTP client")?;
         Ok(Self { client, base })
     }
 
-    pub(super) async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value> {
+    pub(crate) async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value> {
         self.answer(self.client.get(self.url(path)).query(query)).await
     }
 
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.answer(self.client.post(self.url(path)).json(body)).await
     }
 
@@ -58,5 +58,26 @@ impl Client {
         }
         let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
         bail!("{} ({}): {}", status.as_u16(), text("code"), text("detail"))
+    }
+}
+
+/// An id as it may stand in a path.
+///
+/// # Errors
+/// It is none.
+pub(crate) fn segment(id: &str) -> Result<&str> {
+    if shared::ids::is_id(id) { Ok(id) } else { bail!("`{id}` is no id") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_cannot_lead_elsewhere() {
+        assert!(segment("pump-anomaly.01a1").is_ok());
+        for wrong in ["", "../models", "a/b", "a?b", "a%2Fb"] {
+            assert!(segment(wrong).is_err(), "{wrong}");
+        }
     }
 }
