@@ -54,8 +54,8 @@ fn tiers(answer: &Value) -> Option<Table> {
             (false, true) => "ran",
             (false, false) => "",
         };
-        let number = |value: &Value, unit: &str, scale: f64| {
-            let text = value.as_f64().map(|value| format!("{:.1} {unit}", value * scale)).unwrap_or_default();
+        let percent = |value: &Value| {
+            let text = value.as_f64().map(|value| format!("{:.1} %", value * 100.0)).unwrap_or_default();
             Cell::new(text).set_alignment(CellAlignment::Right)
         };
         // Colours are left out by the table itself where nobody sees them.
@@ -66,9 +66,9 @@ fn tiers(answer: &Value) -> Option<Table> {
         };
         table.add_row([
             shown,
-            number(&tier["completion_ms"], "ms", 1.0),
-            number(&tier["on_time"], "%", 100.0),
-            number(&tier["accuracy"], "%", 100.0),
+            Cell::new(millis(&tier["completion_ms"])).set_alignment(CellAlignment::Right),
+            percent(&tier["on_time"]),
+            percent(&tier["accuracy"]),
             Cell::new(note),
         ]);
     }
@@ -104,6 +104,15 @@ fn text(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
+    }
+}
+
+/// Milliseconds, with more digits where there are few of them.
+fn millis(value: &Value) -> String {
+    match value.as_f64() {
+        Some(ms) if ms < 10.0 => format!("{ms:.2} ms"),
+        Some(ms) => format!("{ms:.1} ms"),
+        None => String::new(),
     }
 }
 
@@ -145,7 +154,7 @@ mod tests {
     fn a_decision_is_told_with_its_table_and_figures() {
         let told = story(&answer(), false);
         let row = |parts: &[&str]| told.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-        assert!(row(&["fast", "3.1 ms", "100.0 %", "90.0 %", "ran"]), "{told}");
+        assert!(row(&["fast", "3.10 ms", "100.0 %", "90.0 %", "ran"]), "{told}");
         assert!(row(&["accurate", "41.0 ms", "98.0 %", "chosen"]), "{told}");
         for line in ["t.1 (t, done)", "It went well.", "policy        slack-split version 3", "share         0.4"] {
             assert!(told.lines().any(|told| told == line), "{line} in:\n{told}");

@@ -150,6 +150,8 @@ impl State {
             period_us,
             delivery_us: period_us / 2.0,
             elapsed_us: micros(elapsed),
+            // Jobs with a deadline are bound again: what waits costs what the cheapest tier takes, where it must.
+            work_us: deadline(0).map(|_| work_us(&seen)),
             busy: busy / number(workers.max(1)),
             head_age_us: look.head_age.map_or(0.0, micros),
             deadline_us: deadline(0),
@@ -198,6 +200,14 @@ fn is_near(a: &Plan, b: &Plan) -> bool {
         && (a.x0 - b.x0).abs() < 0.005
         && near(a.work_us, b.work_us)
         && near(a.rate, b.rate)
+}
+
+/// What waits on the cheapest tier, and what runs on its own, in microseconds of one worker.
+fn work_us(seen: &[TierSeen]) -> f32 {
+    let cheapest = seen.first().map_or(0.0, |tier| tier.model.profile.server_us());
+    let cost =
+        |tier: &TierSeen| number(tier.waiting) * cheapest + number(tier.in_flight) * tier.model.profile.server_us();
+    seen.iter().map(cost).sum()
 }
 
 /// The tiers as the plan sees them.
