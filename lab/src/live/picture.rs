@@ -2,8 +2,6 @@
 //!
 //! Owns which curves lie above each other on one axis of time; the drawing is the simulator's report's.
 
-use std::fmt::Write;
-
 use super::Found;
 use super::score::Point;
 use crate::sim::report::svg::{Chart, Line};
@@ -71,7 +69,7 @@ fn stacked(panels: &[String]) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {all}\" width=\"{width}\" height=\"{all}\">"
     );
     for (i, panel) in panels.iter().enumerate() {
-        let _ = write!(out, "{}", panel.replacen("<svg ", &format!("<svg y=\"{}\" ", height * i as f64), 1));
+        out.push_str(&panel.replacen("<svg ", &format!("<svg y=\"{}\" ", height * i as f64), 1));
     }
     out.push_str("</svg>");
     out

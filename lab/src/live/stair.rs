@@ -37,7 +37,7 @@ pub(crate) struct Stair {
 impl Stair {
     /// Draws the arrivals of `loads` times `capacity` jobs a second, `step_s` seconds each; `cycles` are there.
     pub(crate) fn new(loads: &[f64], capacity: f64, step_s: f64, cycles: usize, seed: u64) -> Self {
-        let mut draws = Rng::new(seed, 0x57a1_25);
+        let mut draws = Rng::new(seed, 0x0057_a125);
         let mut offsets_ms: Vec<f64> = Vec::new();
         let mut steps = Vec::with_capacity(loads.len());
         for (i, load) in loads.iter().enumerate() {
