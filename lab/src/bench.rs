@@ -6,18 +6,18 @@
 //! way through a tree by heart. Setting up (builds, Python environments, files) is `script/bench`'s.
 
 mod engine;
-mod facts;
+pub(crate) mod facts;
 mod floor;
 mod forest;
 mod http;
 mod peers;
-mod process;
+pub(crate) mod process;
 mod queue;
 mod raw;
 mod reload;
 mod report;
 mod rows;
-mod service;
+pub(crate) mod service;
 mod spread;
 mod start;
 mod wrk;

@@ -1,10 +1,11 @@
 //! `lab`: what the parts of Infer Router do, shown and measured with the functions that serve.
 //!
 //! Owns experiments only; our policy does not live here, its rivals do. It draws the decision table of a policy
-//! over backlog and accuracy, compares policies in a simulation, and measures the engine beside what it is built
-//! on and what it replaces.
+//! over backlog and accuracy, compares policies in a simulation and on the real stack, and measures the engine
+//! beside what it is built on and what it replaces.
 
 mod bench;
+mod live;
 mod sim;
 mod table;
 
@@ -29,6 +30,8 @@ enum Command {
     ///
     /// Example: `lab compare --quick --html report.html`
     Compare(Box<sim::CompareArgs>),
+    /// Compare routing policies on the real stack; `script/bench live` sets everything up and calls this.
+    Live(Box<live::LiveArgs>),
     /// Ask what would have been: offers the readings of a decision log again, to other policies or other workers.
     ///
     /// Example: `lab replay decisions.jsonl --policy slack-split --workers 2,4`
@@ -43,6 +46,7 @@ fn main() -> anyhow::Result<()> {
         Command::Table(args) if args.json => table::json(&args),
         Command::Table(args) => table::text(&args),
         Command::Compare(args) => return sim::compare(&args),
+        Command::Live(args) => return live::run(&args),
         Command::Replay(args) => sim::replay(&args)?,
         Command::Bench(bench) => return bench::run(bench),
     };
