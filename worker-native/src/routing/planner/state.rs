@@ -181,9 +181,7 @@ impl State {
         let before = self.stored.as_ref().and_then(|(text, _)| Snapshot::from_text(text).ok());
         let before = before.filter(|before| before.boot == boot).and_then(|before| before.tasks.into_iter().next());
         let same = before.is_some_and(|before| before.plan.is_some_and(|before| is_near(&before, &made)));
-        // In time for those who follow: to them a plan that is not told again grows old.
-        let renew = RENEW.min(look.period.saturating_mul(3) / 2);
-        let renewed = self.renewed_at.is_some_and(|at| now.saturating_duration_since(at) < renew);
+        let renewed = self.renewed_at.is_some_and(|at| now.saturating_duration_since(at) < RENEW);
         if same && renewed {
             return None;
         }
