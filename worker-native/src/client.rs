@@ -69,6 +69,15 @@ pub(crate) fn segment(id: &str) -> Result<&str> {
     if shared::ids::is_id(id) { Ok(id) } else { bail!("`{id}` is no id") }
 }
 
+/// A value of an answer as a person reads it: a text without quotes, nothing for null.
+pub(crate) fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::bound;
 use super::engine::run;
 use super::policy::catalog::{ALL, Tuned, make};
-use super::rng::of_job;
+use super::rng::{of_job, salt};
 use super::runner::Figures;
 use super::workload::{Arrival, Arrivals};
 use super::world::{Class, MAX_CLASSES, MAX_TIERS, MAX_WORKERS, Tier, World};
@@ -48,7 +48,6 @@ const TUNED: [&str; 9] = [
 ];
 /// Every policy meets the same isolates and the same noise.
 const SEED: u64 = 1;
-const ISOLATE: u64 = 12;
 
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -243,7 +242,7 @@ fn arrivals(offered: &[Offered], classes: &[(u64, f64)], patience_ms: u64, isola
     for tick in offered.chunk_by(|one, other| one.at == other.at) {
         for (place, one) in tick.iter().enumerate() {
             let at_us = (one.at - first) * 1_000 + (place * 1_000 / tick.len()) as u64;
-            let isolate = (of_job(SEED, jobs.len() as u32, ISOLATE) * f64::from(isolates)) as u16;
+            let isolate = (of_job(SEED, jobs.len() as u32, salt::ISOLATE) * f64::from(isolates)) as u16;
             jobs.push(Arrival { at_us, isolate, class: class_of(one, classes, patience_ms) as u8 });
         }
     }

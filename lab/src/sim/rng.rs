@@ -3,6 +3,8 @@
 //! What belongs to a job (its isolate, its class, whether it is labelled) is a hash of the job, not
 //! the next number of a stream: so every policy meets the very same jobs.
 
+pub(crate) use shared::policy::draw::mix;
+
 /// Salts of the numbers that belong to a job.
 pub(crate) mod salt {
     /// Is the answer labelled?
@@ -13,6 +15,8 @@ pub(crate) mod salt {
     pub(crate) const ROUTE: u64 = 3;
     /// Does an isolate get a snapshot?
     pub(crate) const LOST: u64 = 4;
+    /// Which isolate does a job come to?
+    pub(crate) const ISOLATE: u64 = 12;
 }
 
 /// A stream of random numbers.
@@ -61,14 +65,6 @@ impl Rng {
 pub(crate) fn of_job(seed: u64, job: u32, salt: u64) -> f64 {
     let bits = mix(mix(seed ^ salt.rotate_left(32)) ^ u64::from(job));
     (bits >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// SplitMix64's finisher.
-pub(crate) const fn mix(x: u64) -> u64 {
-    let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
 }
 
 #[cfg(test)]

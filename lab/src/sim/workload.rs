@@ -7,13 +7,12 @@ pub(crate) mod catalog;
 pub(crate) mod shape;
 pub(crate) mod trace;
 
-use super::rng::of_job;
+use super::rng::{of_job, salt};
 use super::world::World;
 pub(crate) use shape::Shape;
 
-/// Salts of the numbers that belong to a job; `rng::salt` has the others.
+/// Salt of a job's class; `rng::salt` has the others.
 const CLASS: u64 = 11;
-const ISOLATE: u64 = 12;
 /// Share of a run's length that is not scored, at most [`WARM_UP_US`].
 const WARM_UP: f64 = 0.1;
 const WARM_UP_US: u64 = 3_000_000;
@@ -51,7 +50,7 @@ impl Arrivals {
         let length_us = made.times.last().map_or(0, |last| last + 1);
         let jobs = made.times.iter().enumerate().map(|(job, at_us)| Arrival {
             at_us: *at_us,
-            isolate: (of_job(seed, job as u32, ISOLATE) * f64::from(world.delivery.isolates)) as u16,
+            isolate: (of_job(seed, job as u32, salt::ISOLATE) * f64::from(world.delivery.isolates)) as u16,
             class: class_of(world, of_job(seed, job as u32, CLASS)),
         });
         Self {

@@ -127,13 +127,6 @@ impl Posterior {
         self.alpha / (self.alpha + self.beta)
     }
 
-    /// The standard deviation.
-    #[must_use]
-    pub fn deviation(&self) -> f64 {
-        let mean = self.mean();
-        (mean * (1.0 - mean) / (self.alpha + self.beta + 1.0)).sqrt()
-    }
-
     /// The equal-tailed 95 % interval, to 1e-9: by bisection of the distribution function.
     #[must_use]
     pub fn interval(&self) -> (f64, f64) {

@@ -10,6 +10,7 @@ pub use make::plan;
 
 use super::Policy;
 use super::decision::Mode;
+use super::math::number;
 use super::profile::TierModel;
 
 /// The share of the workers' time that a keeper reckons with in a surge.
@@ -122,6 +123,16 @@ pub struct TierSeen {
     pub in_flight: u32,
 }
 
+/// Work before workers that bind again: what waits costs what the cheapest tier takes, for which they can always settle,
+/// and what runs costs its own; in microseconds of one worker.
+#[must_use]
+pub fn rebindable_work_us(tiers: &[TierSeen]) -> f32 {
+    let cheapest = tiers.first().map_or(0.0, |tier| tier.model.profile.server_us());
+    let waiting = tiers.iter().fold(0_u32, |sum, tier| sum.saturating_add(tier.waiting));
+    let running = tiers.iter().map(|tier| number(tier.in_flight) * tier.model.profile.server_us());
+    number(waiting) * cheapest + running.sum::<f32>()
+}
+
 /// What is observed of one task. Numbers that are not known have the value that says so, or their neutral one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Observations<'a> {
@@ -167,8 +178,6 @@ pub struct Observations<'a> {
     pub classes: [f32; 3],
     /// The share of the dearer tier that the previous plan brought about.
     pub realised: Option<f32>,
-    /// Standard deviation of the utility gaps of jobs.
-    pub gap_spread: Option<f32>,
     /// How often the cheapest and the dearest tier disagree, 0..=1: accuracies cannot differ by more.
     pub disagreement: Option<f32>,
     /// A drift detector has raised an alarm lately.
@@ -203,7 +212,6 @@ impl Default for Observations<'_> {
             kappa: 1.0,
             classes: [0.0, 1.0, 0.0],
             realised: None,
-            gap_spread: None,
             disagreement: None,
             alarm: false,
             policy: None,

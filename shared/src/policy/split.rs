@@ -10,7 +10,7 @@ use super::draw::{fraction, mix};
 use super::estimate::{NORMAL, Outlook, on_time};
 use super::math::{fade, larger, logistic, logit, micros, smaller, unit, within};
 use super::plan::{HEADROOM, Plan};
-use super::profile::{MAX_TIERS, Profile, ranked};
+use super::profile::{MAX_TIERS, Profile, TierModel, ranked};
 use super::threshold::reaches;
 use super::{JobSpec, Moment, value_of};
 use crate::snapshot::{TaskLoad, TierLoad};
@@ -279,5 +279,11 @@ impl TierLoad {
     pub fn profile(&self) -> Profile {
         let mean = |us: u32| Profile::from_mean(super::math::number(us));
         self.measured.or_else(|| self.service_us.map(mean)).unwrap_or_default()
+    }
+
+    /// Cost and accuracy, as plans and bindings take them.
+    #[must_use]
+    pub fn model(&self) -> TierModel {
+        TierModel { profile: self.profile(), accuracy: self.accuracy, n_eff: self.labels }
     }
 }

@@ -6,7 +6,7 @@
 //! it was accepted with: the counters know no other.
 
 use shared::policy::{Batches, Behind, Claimed as Claim, Plan, PolicyKind, TierModel, bind};
-use shared::snapshot::TaskLoad;
+use shared::snapshot::{TaskLoad, TierLoad};
 
 use super::Consumer;
 use crate::engine::index::{Model, Task};
@@ -49,7 +49,7 @@ impl Consumer {
         let (Some(plan), Some(task)) = (in_force, index.tasks.get(&self.task)) else {
             return claimed.into_iter().map(|job| vec![Bound::start(job)]).collect();
         };
-        let tiers: Vec<TierModel> = load.tiers.iter().map(model).collect();
+        let tiers: Vec<TierModel> = load.tiers.iter().map(TierLoad::model).collect();
         let behind = self.behind(&claimed, &load, &plan, drained);
         let calm = behind.count == 0 && plan.busy < CALM;
         let ahead_us = ahead_us(task, &load);
@@ -145,10 +145,6 @@ impl Consumer {
         entry.decision.hinted = hinted;
         job
     }
-}
-
-fn model(tier: &shared::snapshot::TierLoad) -> TierModel {
-    TierModel { profile: tier.profile(), accuracy: tier.accuracy, n_eff: tier.labels }
 }
 
 /// Work that waits in this process's pools already, in microseconds of one worker.

@@ -6,6 +6,8 @@ use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
 
+use crate::client::plain;
+
 /// A list as a table.
 pub(super) fn list(answer: &Value, now_ms: u64) -> String {
     let letters = answer["dead"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -21,8 +23,8 @@ pub(super) fn list(answer: &Value, now_ms: u64) -> String {
             _ => String::new(),
         };
         let died = letter["died_at"].as_u64().map(|at| ago(now_ms.saturating_sub(at))).unwrap_or_default();
-        let cells = [text(&letter["job_id"]), model, text(&letter["sensor_id"]), text(&letter["attempts"]), died];
-        table.add_row(cells.into_iter().chain([text(&letter["error"])]));
+        let cells = [plain(&letter["job_id"]), model, plain(&letter["sensor_id"]), plain(&letter["attempts"]), died];
+        table.add_row(cells.into_iter().chain([plain(&letter["error"])]));
     }
     table.to_string()
 }
@@ -32,7 +34,7 @@ pub(super) fn one(letter: &Value) -> Result<String> {
     let mut told = String::new();
     let names = ["job_id", "task", "model", "model_version", "tier", "sensor_id", "tenant", "priority"];
     for name in names.into_iter().chain(["accepted_at", "died_at", "attempts"]) {
-        let value = text(&letter[name]);
+        let value = plain(&letter[name]);
         if !value.is_empty() {
             writeln!(told, "{name:<14} {value}")?;
         }
@@ -44,7 +46,7 @@ pub(super) fn one(letter: &Value) -> Result<String> {
             "{:<14} at {}: {}",
             format!("try {}", failure["attempt"]),
             failure["at"],
-            text(&failure["error"])
+            plain(&failure["error"])
         )?;
     }
     write!(told, "{:<14} {}", "result", letter["result"])?;
@@ -60,17 +62,9 @@ pub(super) fn handled(answer: &Value) -> String {
         told.push_str("; the filter fits further ones");
     }
     for id in answer["missing"].as_array().into_iter().flatten() {
-        told.push_str(&format!("\nno dead letter: {}", text(id)));
+        told.push_str(&format!("\nno dead letter: {}", plain(id)));
     }
     told
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 fn ago(ms: u64) -> String {

@@ -3,6 +3,8 @@
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 use serde_json::Value;
 
+use crate::client::plain;
+
 const BOLD: &str = "\u{1b}[1m";
 const GREEN: &str = "\u{1b}[32m";
 const RED: &str = "\u{1b}[31m";
@@ -16,7 +18,7 @@ pub(super) fn story(answer: &Value, colours: bool) -> String {
     let sentences: Vec<&str> = answer["story"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut told = vec![painted(
         BOLD,
-        &format!("{} ({}, {})", text(&answer["id"]), text(&answer["task"]), text(&answer["state"])),
+        &format!("{} ({}, {})", plain(&answer["id"]), plain(&answer["task"]), plain(&answer["state"])),
     )];
     if let Some((last, before)) = sentences.split_last() {
         told.extend(before.iter().map(|sentence| (*sentence).to_owned()));
@@ -60,9 +62,9 @@ fn tiers(answer: &Value) -> Option<Table> {
         };
         // Colours are left out by the table itself where nobody sees them.
         let shown = if note.is_empty() {
-            Cell::new(text(&tier["tier"]))
+            Cell::new(plain(&tier["tier"]))
         } else {
-            Cell::new(text(&tier["tier"])).fg(Color::Green)
+            Cell::new(plain(&tier["tier"])).fg(Color::Green)
         };
         table.add_row([
             shown,
@@ -78,33 +80,25 @@ fn tiers(answer: &Value) -> Option<Table> {
 fn figures(answer: &Value) -> Vec<String> {
     let (decision, weighed, end) = (&answer["decision"], &answer["weighed"], &answer["end"]);
     let lines = [
-        ("request", text(&answer["request_id"])),
-        ("job", text(&answer["job_id"])),
-        ("decided by", text(&decision["by"])),
-        ("reason", text(&decision["reason"])),
+        ("request", plain(&answer["request_id"])),
+        ("job", plain(&answer["job_id"])),
+        ("decided by", plain(&decision["by"])),
+        ("reason", plain(&decision["reason"])),
         ("policy", joined(&weighed["policy"], &weighed["policy_version"], " version ")),
-        ("mode", text(&decision["mode"])),
-        ("backlog", text(&decision["depth"])),
+        ("mode", plain(&decision["mode"])),
+        ("backlog", plain(&decision["depth"])),
         ("snapshot age", with(&decision["snapshot_age_ms"], " ms")),
         ("share", short(&decision["share"])),
         ("propensity", short(&decision["propensity"])),
         ("deadline", with(&weighed["deadline_ms"], " ms")),
-        ("class", text(&weighed["priority"])),
+        ("class", plain(&weighed["priority"])),
         ("model", joined(&end["model"], &end["model_version"], " v")),
-        ("outcome", text(&end["outcome"])),
+        ("outcome", plain(&end["outcome"])),
         ("latency", with(&end["latency_ms"], " ms")),
-        ("starts", text(&end["attempts"])),
-        ("known from", text(&answer["found_in"])),
+        ("starts", plain(&end["attempts"])),
+        ("known from", plain(&answer["found_in"])),
     ];
     lines.into_iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name:<14}{value}")).collect()
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 /// Milliseconds, with more digits where there are few of them.
@@ -126,8 +120,8 @@ fn with(value: &Value, unit: &str) -> String {
 }
 
 fn joined(one: &Value, other: &Value, between: &str) -> String {
-    let one = text(one);
-    if one.is_empty() { one } else { format!("{one}{between}{}", text(other)) }
+    let one = plain(one);
+    if one.is_empty() { one } else { format!("{one}{between}{}", plain(other)) }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod facts;
 use facts::{Load, deadline_at, priority};
 use shared::accuracy::{self, Belief};
 use shared::policy::bind::BindTuning;
+use shared::policy::plan::rebindable_work_us;
 use shared::policy::{
     Batches as Bound, Behind, Claimed as Asked, Draws, JobSpec, Moment, Observations, Plan, Policy as Kind, Profile,
     TierModel, Tuning, bind, plan, route,
@@ -120,14 +121,6 @@ impl SlackSplit {
         }
     }
 
-    /// What waits, on the cheapest tier, and what runs, on its own.
-    fn real_work_us(&self, seen: &Seen) -> f32 {
-        let cost = |tier: usize| self.models.get(tier).map_or(0.0, |model| model.profile.server_us());
-        let waiting: u32 = seen.waiting.iter().sum();
-        let running = seen.running.iter().enumerate().map(|(tier, jobs)| *jobs as f32 * cost(tier));
-        waiting as f32 * cost(0) + running.sum::<f32>()
-    }
-
     /// What waits behind the claimed jobs.
     fn behind(&mut self, bench: &Bench<'_>) -> Behind {
         let count = bench.queue.len(bench.only);
@@ -203,7 +196,7 @@ impl Policy for SlackSplit {
             delivery_us: world.delivery.age_us as f32,
             elapsed_us: elapsed as f32,
             // Workers that bind again clear what waits with the cheapest tier where they must: hints are no work.
-            work_us: (!self.ablation.obeys()).then(|| self.real_work_us(seen)),
+            work_us: (!self.ablation.obeys()).then(|| rebindable_work_us(&tiers)),
             busy: seen.busy as f32,
             head_age_us: seen.oldest_us as f32,
             deadline_us: Some(deadline_at(seen, world, 0.1)).filter(|deadline| *deadline > 0.0),

@@ -84,7 +84,7 @@ pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
         x_inf: if lower == upper { 0.0 } else { x_inf },
         bias: 0.0,
         usual_us: within(seen.median_deadline_us.or(seen.deadline_us).unwrap_or(0.0), 0.0, 1e12),
-        tau0: within(seen.gap_spread.unwrap_or(0.05), 0.02, 1.0),
+        tau0: Plan::default().tau0,
         price: 0.0,
         relax_us: within(pair_cost(x0) / (workers * open * open), period_us, 20.0 * period_us),
         epsilon: 0.0,

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use shared::policy::plan::TierSeen;
-use shared::policy::{Observations, Plan, TierModel, plan};
+use shared::policy::plan::{TierSeen, rebindable_work_us};
+use shared::policy::{Observations, Plan, plan};
 use shared::snapshot::{Snapshot, TaskLoad};
 
 use super::{Look, PLAN};
@@ -151,7 +151,7 @@ impl State {
             delivery_us: period_us / 2.0,
             elapsed_us: micros(elapsed),
             // Jobs with a deadline are bound again: what waits costs what the cheapest tier takes, where it must.
-            work_us: deadline(0).map(|_| work_us(&seen)),
+            work_us: deadline(0).map(|_| rebindable_work_us(&seen)),
             busy: busy / number(workers.max(1)),
             head_age_us: look.head_age.map_or(0.0, micros),
             deadline_us: deadline(0),
@@ -202,20 +202,12 @@ fn is_near(a: &Plan, b: &Plan) -> bool {
         && near(a.rate, b.rate)
 }
 
-/// What waits on the cheapest tier, and what runs on its own, in microseconds of one worker.
-fn work_us(seen: &[TierSeen]) -> f32 {
-    let cheapest = seen.first().map_or(0.0, |tier| tier.model.profile.server_us());
-    let cost =
-        |tier: &TierSeen| number(tier.waiting) * cheapest + number(tier.in_flight) * tier.model.profile.server_us();
-    seen.iter().map(cost).sum()
-}
-
 /// The tiers as the plan sees them.
 fn tiers(load: &TaskLoad, counts: &Counts) -> Vec<TierSeen> {
     let seen = load.tiers.iter().map(|tier| {
         let in_flight = counts.running.get(&tier.tier).copied().unwrap_or_default();
         TierSeen {
-            model: TierModel { profile: tier.profile(), accuracy: tier.accuracy, n_eff: tier.labels },
+            model: tier.model(),
             profiled: tier.measured.is_some(),
             waiting: tier.depth.saturating_sub(in_flight),
             in_flight,
