@@ -89,7 +89,7 @@ impl Consumer {
         let (mut unbound, mut bindable, mut claims) = (Vec::new(), Vec::new(), Vec::new());
         for (place, waiting) in waiting.iter().enumerate() {
             let late_us = ahead_us + now.saturating_duration_since(waiting.claimed_at).as_secs_f32() * 1e6;
-            match claim_of(&waiting.job, &load, (plan.is_some(), calm, late_us)) {
+            match claim_of(&waiting.job, &load, (plan.is_some(), (calm, drained), late_us)) {
                 Some(claim) => {
                     claims.push(claim);
                     bindable.push(place);
@@ -205,8 +205,12 @@ fn ahead_us(task: &Task, load: &TaskLoad) -> f32 {
 
 /// The job as the policy sees it; none for one that has no tier.
 ///
-/// `planned` says that tiers may be changed at all, `calm` that nobody waits, and `late_us` what is lost of its time.
-fn claim_of(job: &Claimed, load: &TaskLoad, (planned, calm, late_us): (bool, bool, f32)) -> Option<Claim> {
+/// `planned` says that tiers may be changed at all, `calm` that nobody waits and little runs, `drained` that nobody waits behind them, and `late_us` what is lost of its time.
+fn claim_of(
+    job: &Claimed,
+    load: &TaskLoad,
+    (planned, (calm, drained), late_us): (bool, (bool, bool), f32),
+) -> Option<Claim> {
     let entry = job.entry.as_ref().ok()?;
     let tier = entry.decision.tier.as_deref()?;
     let hint = u8::try_from(load.tiers.iter().position(|load| load.tier == tier)?).ok()?;
@@ -223,10 +227,12 @@ fn claim_of(job: &Claimed, load: &TaskLoad, (planned, calm, late_us): (bool, boo
     let idle = job.left.is_none() && !calm;
     let free = planned && entry.binding.movable && !entry.pinned && !entry.fallback && reached && !idle;
     let left_us = job.left.map_or(f32::INFINITY, |left| left.as_secs_f32() * 1e6);
-    // The margin keeps nothing from starting that may still be done in time.
+    // The margin keeps nothing from starting that may still be done in time, unless others wait that are surer to be:
+    // served by deadline, all would come at the last moment and many of them too late.
     let margin_us = job.left.map_or(0.0, |left| MARGIN * (left + job.waited).as_secs_f32() * 1e6);
     let slack_us = left_us - late_us;
-    let slack_us = (slack_us - margin_us).max(slack_us.min(least_us(load, free, hint)));
+    let least_us = if free || drained { slack_us.min(least_us(load, free, hint)) } else { 0.0 };
+    let slack_us = (slack_us - margin_us).max(least_us);
     Some(Claim { slack_us, class: entry.priority, pinned: (!free).then_some(hint), floor, hint })
 }
 
@@ -289,31 +295,34 @@ mod tests {
 
     #[test]
     fn a_job_with_a_deadline_may_move_and_what_waits_already_takes_from_its_slack() {
-        let claim = claim_of(&job("accurate", Some(50), MOVABLE), &load(), (true, false, 10_000.0)).unwrap();
+        let claim = claim_of(&job("accurate", Some(50), MOVABLE), &load(), (true, (false, true), 10_000.0)).unwrap();
         assert_eq!((claim.pinned, claim.hint), (None, 1));
         // A tenth is kept for the ways, as far as that does not keep it from starting.
         assert!((claim.slack_us - 35_000.0).abs() < 1.0, "{claim:?}");
-        let scarce = claim_of(&job("accurate", Some(50), MOVABLE), &load(), (true, false, 49_700.0)).unwrap();
+        let scarce = claim_of(&job("accurate", Some(50), MOVABLE), &load(), (true, (false, true), 49_700.0)).unwrap();
         assert!((scarce.slack_us - 200.0).abs() < 1.0, "{scarce:?}");
-        let late = claim_of(&job("accurate", Some(50), MOVABLE), &load(), (true, false, 49_900.0)).unwrap();
+        let fixed = job("accurate", Some(50), Binding::default());
+        let behind_others = claim_of(&fixed, &load(), (true, (false, false), 49_700.0)).unwrap();
+        assert!(behind_others.slack_us.abs() < 1.0, "{behind_others:?}");
+        let late = claim_of(&job("accurate", Some(50), MOVABLE), &load(), (true, (false, true), 49_900.0)).unwrap();
         assert!((late.slack_us - 100.0).abs() < 1.0, "{late:?}");
     }
 
     #[test]
     fn a_job_without_a_deadline_keeps_its_tier_unless_all_is_calm() {
-        let busy = claim_of(&job("fast", None, MOVABLE), &load(), (true, false, 0.0)).unwrap();
+        let busy = claim_of(&job("fast", None, MOVABLE), &load(), (true, (false, true), 0.0)).unwrap();
         assert_eq!((busy.pinned, busy.slack_us), (Some(0), f32::INFINITY));
-        assert_eq!(claim_of(&job("fast", None, MOVABLE), &load(), (true, true, 0.0)).unwrap().pinned, None);
+        assert_eq!(claim_of(&job("fast", None, MOVABLE), &load(), (true, (true, true), 0.0)).unwrap().pinned, None);
     }
 
     #[test]
     fn what_the_caller_asked_for_is_kept() {
         let fixed = job("fast", Some(50), Binding::default());
-        assert_eq!(claim_of(&fixed, &load(), (true, true, 0.0)).unwrap().pinned, Some(0));
+        assert_eq!(claim_of(&fixed, &load(), (true, (true, true), 0.0)).unwrap().pinned, Some(0));
         let asks = |min_accuracy| job("accurate", Some(50), Binding { min_accuracy: Some(min_accuracy), ..MOVABLE });
-        let claim = claim_of(&asks(0.9), &load(), (true, true, 0.0)).unwrap();
+        let claim = claim_of(&asks(0.9), &load(), (true, (true, true), 0.0)).unwrap();
         assert_eq!((claim.pinned, claim.floor), (None, 1));
-        let unreachable = claim_of(&asks(0.99), &load(), (true, true, 0.0)).unwrap();
+        let unreachable = claim_of(&asks(0.99), &load(), (true, (true, true), 0.0)).unwrap();
         assert_eq!((unreachable.pinned, unreachable.floor), (Some(1), 0));
     }
 
@@ -321,7 +330,7 @@ mod tests {
     fn what_cannot_be_read_or_has_no_tier_is_not_bound() {
         let mut unreadable = job("fast", None, MOVABLE);
         unreadable.entry = Err("torn".to_owned());
-        assert!(claim_of(&unreadable, &load(), (true, true, 0.0)).is_none());
-        assert!(claim_of(&job("gone", None, MOVABLE), &load(), (true, true, 0.0)).is_none());
+        assert!(claim_of(&unreadable, &load(), (true, (true, true), 0.0)).is_none());
+        assert!(claim_of(&job("gone", None, MOVABLE), &load(), (true, (true, true), 0.0)).is_none());
     }
 }
