@@ -5,6 +5,7 @@
 //! may be set; what the policies do is `shared::policy`'s.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,11 @@ pub enum From {
 }
 
 /// The constants of `slack-split` that may be set while it runs.
+///
+/// What is stored may have been put by a later version: names that are not known here are passed over. Those of a caller
+/// are refused where the body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Knobs {
     /// The share of the workers' time to plan with.
     pub headroom: f32,
@@ -95,9 +99,8 @@ impl Knobs {
     }
 }
 
-/// A policy as it is put and stored.
+/// A policy as it is put and stored; as with [`Knobs`], names that are not known are passed over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Put {
     /// Goes up with each change of the same place: the time of it, in Unix milliseconds, or one more than the last.
     #[serde(default)]
@@ -163,6 +166,8 @@ pub struct InForce {
 pub struct Policies {
     configured: InForce,
     put: ArcSwap<BTreeMap<String, Put>>,
+    // What is stored and cannot be used, by place, so that it is told once and not at each look.
+    unusable: Mutex<BTreeMap<String, String>>,
 }
 
 impl Policies {
@@ -172,7 +177,7 @@ impl Policies {
         let from = if config.policy_set { From::Setting } else { From::Default };
         let knobs = Knobs { exploration: config.exploration, ..Knobs::default() };
         let configured = InForce { policy: config.policy, knobs, version: 0, at: None, from };
-        Self { configured, put: ArcSwap::default() }
+        Self { configured, put: ArcSwap::default(), unusable: Mutex::default() }
     }
 
     /// The policy of a task.
@@ -192,14 +197,20 @@ impl Policies {
     }
 
     /// Takes in what the shared facts of a place say.
+    ///
+    /// A policy that cannot be used, such as one of a later version, changes nothing: what was heard before it holds on.
     pub(super) fn heard(&self, place: &str, stored: Option<&str>) {
-        let put = stored.and_then(|text| match serde_json::from_str::<Put>(text) {
-            Ok(put) if put.faults().is_empty() => Some(put),
-            _ => {
-                tracing::warn!(place, "a stored policy cannot be used; it counts as none");
-                None
+        let put = stored.map(usable).transpose();
+        if !self.is_news(place, stored.filter(|_| put.is_err())) {
+            return;
+        }
+        let put = match put {
+            Ok(put) => put,
+            Err(fault) => {
+                tracing::warn!(place, fault, "a stored policy cannot be used here; the one before it holds on");
+                return;
             }
-        });
+        };
         let known = self.put.load();
         if known.get(place) == put.as_ref() {
             return;
@@ -217,6 +228,20 @@ impl Policies {
             };
             known
         });
+    }
+
+    /// Notes the unusable text of a place, or that there is none; false where the same text was noted before.
+    fn is_news(&self, place: &str, unusable: Option<&str>) -> bool {
+        // Texts only: a panic elsewhere leaves them usable.
+        let mut noted = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match unusable {
+            None => {
+                noted.remove(place);
+                return true;
+            }
+            Some(text) => noted.insert(place.to_owned(), text.to_owned()),
+        };
+        known.as_deref() != unusable
     }
 
     /// Puts a policy for a place, or takes it back; it holds in this process at once, in others with their next look.
@@ -251,6 +276,13 @@ impl Policies {
         self.heard(EVERY_TASK, field(&stored));
         Ok(())
     }
+}
+
+/// The policy of a stored text, or why it cannot be used.
+fn usable(text: &str) -> Result<Put, String> {
+    let put: Put = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let accepts = |(field, accepted): (String, String)| format!("`{field}` must be {accepted}");
+    put.faults().into_iter().next().map_or(Ok(put), |fault| Err(accepts(fault)))
 }
 
 /// The policy among the facts of a place.
@@ -291,17 +323,46 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_wrongly_counts_as_none() {
+    fn what_cannot_be_used_leaves_the_policy_before_it_in_force() {
         let policies = policies(false);
-        for wrong in [
-            "",
-            "{}",
-            &put("clever", 1),
-            &put("always-fast", 1).replace("\"queue_threshold\":5", "\"queue_threshold\":0"),
-        ] {
+        let wrong = [
+            String::new(),
+            "{}".to_owned(),
+            put("clever", 9),
+            put("always-accurate", 9).replace("\"queue_threshold\":5", "\"queue_threshold\":0"),
+        ];
+        for wrong in &wrong {
             policies.heard("pump", Some(wrong));
             assert_eq!(policies.of("pump").from, From::Default, "{wrong}");
         }
+        policies.heard("pump", Some(&put("always-fast", 1)));
+        for wrong in &wrong {
+            policies.heard("pump", Some(wrong));
+            let in_force = policies.of("pump");
+            assert_eq!((in_force.policy.kind, in_force.version), (PolicyKind::AlwaysFast, 1), "{wrong}");
+        }
+        policies.heard("pump", None);
+        assert_eq!(policies.of("pump").from, From::Default);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_once_until_it_changes() {
+        let policies = policies(false);
+        let told = [Some("a"), Some("a"), Some("b"), None, Some("b")].map(|text| policies.is_news("pump", text));
+        assert_eq!(told, [true, false, true, true, true]);
+        assert!(policies.is_news("valve", Some("b")), "each place of its own");
+    }
+
+    #[test]
+    fn names_of_a_later_version_are_passed_over_where_a_policy_is_stored() {
+        let policies = policies(false);
+        let mut later: serde_json::Value = serde_json::from_str(&put("always-fast", 7)).unwrap();
+        later["cascade"] = serde_json::json!({"depth": 3});
+        later["slack_split"]["foresight"] = serde_json::json!(0.5);
+        later["slack_split"]["fill"] = serde_json::json!(0.25);
+        policies.heard("pump", Some(&later.to_string()));
+        let in_force = policies.of("pump");
+        assert_eq!((in_force.from, in_force.version, in_force.knobs.fill), (From::Task, 7, 0.25));
     }
 
     #[test]
