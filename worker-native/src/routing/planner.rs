@@ -100,6 +100,15 @@ impl Planner {
         });
     }
 
+    /// A reading was turned away because its class is being shed: what is asked for is load all the same, else the share
+    /// that is shed would be nothing as soon as it worked.
+    pub fn shed(&self, task: &str, deadline: Option<Duration>, class: Priority) {
+        self.with(task, |state| {
+            state.recent.saw(deadline, class);
+            state.synchronous_total += 1;
+        });
+    }
+
     /// A job was claimed that other processes took in: here it shows what deadlines there are.
     pub fn claimed(&self, task: &str, deadline: Option<Duration>, class: Priority) {
         self.with(task, |state| state.recent.saw(deadline, class));

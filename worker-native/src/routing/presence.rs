@@ -24,7 +24,7 @@ pub(super) struct Told {
     pub(super) workers: u32,
     /// The share of their time that they ran, 0..=1.
     pub(super) busy: f32,
-    /// Readings a second that it answers itself, past the queue.
+    /// Readings a second that it answers itself, past the queue, or turns away.
     pub(super) rate: f32,
     /// What it learned of the chance on time; 1 for nothing.
     pub(super) kappa: f32,

@@ -139,6 +139,7 @@ async fn element(
         Err(error) => {
             let faults: Vec<Fault> = error.faults.iter().map(|fault| within(fault, i)).collect();
             let problem = Problem::new(error.code, &error.detail, "/predict/batch", &faults, &id);
+            let problem = problem.with_retry_after_ms(error.retry_after_ms);
             app.metrics.error(error.code.http_status(), error.code.name());
             (serde_json::value::to_raw_value(&serde_json::json!({ "index": i, "error": problem })), None)
         }
