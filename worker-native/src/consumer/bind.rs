@@ -66,11 +66,20 @@ impl Consumer {
         }
         let mut batches = Batches::with_capacity(claims.len());
         bind(&claims, &tiers, &behind, &mut batches);
-        let bound = |job, tier: u8| {
-            let tier = load.tiers.get(usize::from(tier)).map(|tier| tier.tier.as_str()).unwrap_or_default();
-            self.bound(job, task, tier)
-        };
-        runs.extend(runs_of(&batches, &claims, bindable, bound));
+        let mut take = |at: &u32| bindable.get_mut(usize::try_from(*at).unwrap_or(usize::MAX))?.take();
+        for run in &batches.runs {
+            let jobs = batches.jobs_of(run).iter().filter_map(&mut take);
+            let tier = load.tiers.get(usize::from(run.tier)).map(|tier| tier.tier.as_str()).unwrap_or_default();
+            runs.push(jobs.map(|job| Bound::start(self.bound(job, task, tier))).collect());
+        }
+        let mut expired = batches.expired.iter().filter_map(&mut take);
+        // Where all are given up by the profile, one is tried: only a run can show that the model has become quick again.
+        let probe = if batches.runs.is_empty() { expired.next() } else { None };
+        let (probe, expired) = (probe.map(Bound::start), expired.collect::<Vec<_>>());
+        runs.extend(probe.map(|probe| vec![probe]));
+        runs.push(expired.into_iter().map(|job| Bound { job, hopeless: true }).collect());
+        // Nothing is left over where the two sides agree; what were left must run all the same.
+        runs.push(bindable.into_iter().flatten().map(Bound::start).collect());
         runs.retain(|run| !run.is_empty());
         runs
     }
@@ -136,35 +145,6 @@ impl Consumer {
         entry.decision.hinted = hinted;
         job
     }
-}
-
-/// The runs that were made of these jobs, each job `bound` to the tier of its run, and what is given up at the end.
-fn runs_of(
-    batches: &Batches,
-    claims: &[Claim],
-    mut jobs: Vec<Option<Claimed>>,
-    bound: impl Fn(Claimed, u8) -> Claimed,
-) -> Vec<Run> {
-    let place = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
-    let mut take = |at: u32| jobs.get_mut(place(at))?.take();
-    let mut runs: Vec<Run> = Vec::new();
-    for run in &batches.runs {
-        let jobs = batches.jobs_of(run).iter().filter_map(|at| take(*at));
-        runs.push(jobs.map(|job| Bound::start(bound(job, run.tier))).collect());
-    }
-    // Where all are given up by the profile, one is tried: only a run can show that a model has become quick again. It
-    // is the one that may have the cheapest tier, on that tier.
-    if batches.runs.is_empty() {
-        let tier = |at: u32| claims.get(place(at)).map_or(u8::MAX, |claim| claim.pinned.unwrap_or(claim.floor));
-        let cheapest = batches.expired.iter().copied().min_by_key(|at| tier(*at));
-        let probe = cheapest.and_then(|at| Some(Bound::start(bound(take(at)?, tier(at)))));
-        runs.extend(probe.map(|probe| vec![probe]));
-    }
-    let expired = batches.expired.iter().filter_map(|at| take(*at));
-    runs.push(expired.map(|job| Bound { job, hopeless: true }).collect());
-    // Nothing is left over where the two sides agree; what were left must run all the same.
-    runs.push(jobs.into_iter().flatten().map(Bound::start).collect());
-    runs
 }
 
 /// Work that waits in this process's pools already, in microseconds of one worker.
@@ -276,41 +256,6 @@ mod tests {
         assert_eq!((claim.pinned, claim.floor), (None, 1));
         let unreachable = claim_of(&asks(0.99), &load(), (true, 0.0)).unwrap();
         assert_eq!((unreachable.pinned, unreachable.floor), (Some(1), 0));
-    }
-
-    /// The tiers on which jobs start that a slow profile gives up, by their ids, and how many do not start.
-    fn tried(given_up: Vec<Claimed>) -> (Vec<(String, u8)>, usize) {
-        let claim = |job| Claim { slack_us: 1.0, ..claim_of(job, &load(), (false, 0.0)).unwrap() };
-        let claims: Vec<Claim> = given_up.iter().map(claim).collect();
-        let tiers: Vec<TierModel> = load().tiers.iter().map(TierLoad::model).collect();
-        let mut batches = Batches::with_capacity(claims.len());
-        bind(&claims, &tiers, &Behind::default(), &mut batches);
-        let started = std::cell::RefCell::new(Vec::new());
-        let bound = |job: Claimed, tier| {
-            started.borrow_mut().push((job.entry.as_ref().unwrap().job_id.clone(), tier));
-            job
-        };
-        let runs = runs_of(&batches, &claims, given_up.into_iter().map(Some).collect(), bound);
-        let hopeless = runs.iter().flatten().filter(|bound| bound.hopeless).count();
-        (started.into_inner(), hopeless)
-    }
-
-    #[test]
-    fn where_all_are_given_up_one_is_tried_on_the_cheapest_tier_it_may_have() {
-        let named = |id: &str, tier, binding| {
-            let mut job = job(tier, Some(50), binding);
-            job.entry.as_mut().unwrap().job_id = id.to_owned();
-            job
-        };
-        let accurate = Binding { min_accuracy: Some(0.9), ..MOVABLE };
-        let movable = || named("m", "accurate", MOVABLE);
-        let pinned = || named("p", "accurate", Binding::default());
-        let asking = || named("a", "fast", accurate);
-        let one = |id: &str, tier| vec![(id.to_owned(), tier)];
-        assert_eq!(tried(vec![movable()]), (one("m", 0), 0));
-        assert_eq!(tried(vec![pinned(), asking(), movable()]), (one("m", 0), 2));
-        assert_eq!(tried(vec![asking(), pinned()]), (one("a", 1), 1));
-        assert_eq!(tried(vec![pinned()]), (one("p", 1), 0));
     }
 
     #[test]
