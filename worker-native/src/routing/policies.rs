@@ -266,16 +266,6 @@ impl Policies {
         self.heard(place, text.as_deref());
         Ok(())
     }
-
-    /// Reads what was put for every task.
-    ///
-    /// # Errors
-    /// [`QueueError`].
-    pub(super) async fn refresh(&self, facts: &(impl Facts + ?Sized)) -> Result<(), QueueError> {
-        let stored = facts.facts(EVERY_TASK, FACTS).await?;
-        self.heard(EVERY_TASK, field(&stored));
-        Ok(())
-    }
 }
 
 /// The policy of a stored text, or why it cannot be used.
