@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::millis;
 use crate::config::DecisionsConfig;
-use crate::engine::PoolError;
+use crate::engine::{Card, PoolError};
 use crate::queue::{Entry, Outcome};
 use crate::routing::{DecisionRecord, Routed, Weighed};
 use log::Log;
@@ -143,15 +143,16 @@ impl Case {
         })
     }
 
-    /// Of a reading that was answered at once, or was not; `took` is what that took.
+    /// Of a reading that was answered at once, or was not: by which model, or why not; `took` is what that took.
     #[must_use]
     pub fn of_call(
         (request_id, task): (&str, &str),
         routed: &Routed,
-        failed: Option<&PoolError>,
+        given: Result<&Card, &PoolError>,
         (at, took): (u64, Duration),
     ) -> Self {
-        let card = routed.version.card();
+        let failed = given.err();
+        let card = given.unwrap_or_else(|_| routed.version.card());
         let outcome = match failed {
             None => Outcome::Done.name(),
             Some(PoolError::Expired { .. }) => Outcome::Expired.name(),

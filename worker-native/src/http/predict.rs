@@ -240,7 +240,9 @@ pub(super) async fn run(
         app.metrics.on_time(task, predicted, given.is_ok());
         app.planner.ended(task, predicted, given.is_ok());
     }
-    app.decisions.tell(Case::of_call((request_id, task), &routed, given.as_ref().err(), (at, started.elapsed())));
+    let by = given.as_ref().map(|given| &*given.card);
+    routed.decision.answered_by(by.ok().and_then(|card| card.tier.as_deref()));
+    app.decisions.tell(Case::of_call((request_id, task), &routed, by, (at, started.elapsed())));
     let given = given?;
     Ok(Done { routed, given, started })
 }

@@ -54,6 +54,6 @@ pub(super) fn call(
     let shed = Shed { task, class, left: request.deadline_ms.map(Duration::from_millis), after_ms };
     let error = PoolError::Shed { detail: shed.note(app), after_ms };
     let ended = (now_ms(), started.elapsed());
-    app.decisions.tell(Case::of_call((request_id, task), routed, Some(&error), ended));
+    app.decisions.tell(Case::of_call((request_id, task), routed, Err(&error), ended));
     Some(error)
 }

@@ -108,7 +108,9 @@ impl Routed {
         };
         let given = answering::answer(app, asked).await;
         drop(counted);
-        app.decisions.tell(Case::of_call((&id, &self.task), &routed, given.as_ref().err(), (at, started.elapsed())));
+        let by = given.as_ref().map(|given| &*given.card);
+        routed.decision.answered_by(by.ok().and_then(|card| card.tier.as_deref()));
+        app.decisions.tell(Case::of_call((&id, &self.task), &routed, by, (at, started.elapsed())));
         let given = given?;
         Ok((given.answer, format!("{}.{} v{}", given.card.task, given.card.model, given.card.version)))
     }
