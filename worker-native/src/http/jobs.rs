@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::decisions::{Case, REFUSED};
 use crate::engine::index::Index;
 use crate::queue::{Bound, Enqueued, Entry, Full, NewJob, Once, Priority, Stored};
-use crate::routing::{Advice, DecisionRecord, Weighed, choose};
+use crate::routing::{Advice, DecisionRecord, Weighed, choose, planner};
 
 #[derive(Debug, Serialize)]
 struct Receipt<'a> {
@@ -75,8 +75,9 @@ pub(super) async fn hand_in(
     let applied =
         Applied { task: task.clone(), decision: Some(entry.decision.clone()), job_id: Some(entry.job_id.clone()) };
     let shed = shed_ms.map(|after_ms| Shed { task: &task, class: entry.priority, left, after_ms });
+    let at_need = planner::rate_at_need(&app, &task).filter(|_| entry.binding.movable);
     // With no room at all nothing new is stored, but what came before under the same key is answered as then.
-    let room = if shed.is_some() { Some(0) } else { app.admission.room(&task, entry.priority, left) };
+    let room = if shed.is_some() { Some(0) } else { app.admission.room(&task, entry.priority, left, at_need) };
     let (tenant, size, case) = (entry.tenant.clone(), full::size(&entry), Case::of_job(&entry));
     if let Some(shed) = shed.as_ref().filter(|_| once.is_none()) {
         return Err(shed.job(&app, case));
