@@ -4,7 +4,7 @@
 
 use shared::policy::{Mode, Reason};
 
-use super::{Case, End, REFUSED};
+use super::{Case, End, REFUSED, SHED};
 use crate::queue::Outcome;
 use crate::routing::{Alternative, DecisionRecord, Weighed};
 
@@ -135,10 +135,11 @@ fn ended(case: &Case) -> String {
         outcome if outcome == Outcome::Expired.name() => format!("Its deadline passed after {after}"),
         outcome if outcome == Outcome::Cancelled.name() => "It was called off".to_owned(),
         REFUSED => "It was refused: there was no room for it".to_owned(),
+        SHED => "It was turned away: part of its class was shed, since more came in than could be answered".to_owned(),
         outcome => format!("It ended as `{outcome}` after {after}"),
     };
     let deadline = case.weighed.as_ref().and_then(|weighed| weighed.deadline_ms);
-    let deadline = deadline.filter(|_| end.outcome != REFUSED);
+    let deadline = deadline.filter(|_| ![REFUSED, SHED].contains(&end.outcome.as_str()));
     match (deadline, case.is_on_time()) {
         (Some(ms), Some(true)) => told.push_str(&format!(", in time: the deadline was {ms} ms")),
         (Some(ms), Some(false)) => told.push_str(&format!(", too late: the deadline was {ms} ms")),
@@ -260,6 +261,7 @@ mod tests {
         assert!(expired.starts_with("Its deadline passed after 101 ms, too late") && expired.contains("The error was"));
         assert!(!told(end("cancelled", 0.0, None)).contains("too late"));
         assert_eq!(told(end(REFUSED, 0.0, None)), "It was refused: there was no room for it.");
+        assert!(told(end(SHED, 0.0, None)).starts_with("It was turned away: part of its class was shed"));
     }
 
     #[test]

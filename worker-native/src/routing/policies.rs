@@ -5,6 +5,7 @@
 //! may be set; what the policies do is `shared::policy`'s.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,11 @@ pub enum From {
 }
 
 /// The constants of `slack-split` that may be set while it runs.
+///
+/// What is stored may have been put by a later version: names that are not known here are passed over. Those of a caller
+/// are refused where the body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Knobs {
     /// The share of the workers' time to plan with.
     pub headroom: f32,
@@ -95,9 +99,8 @@ impl Knobs {
     }
 }
 
-/// A policy as it is put and stored.
+/// A policy as it is put and stored; as with [`Knobs`], names that are not known are passed over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Put {
     /// Goes up with each change of the same place: the time of it, in Unix milliseconds, or one more than the last.
     #[serde(default)]
@@ -163,6 +166,8 @@ pub struct InForce {
 pub struct Policies {
     configured: InForce,
     put: ArcSwap<BTreeMap<String, Put>>,
+    // What is stored and cannot be used, by place, so that it is told once and not at each look.
+    unusable: Mutex<BTreeMap<String, String>>,
 }
 
 impl Policies {
@@ -172,7 +177,7 @@ impl Policies {
         let from = if config.policy_set { From::Setting } else { From::Default };
         let knobs = Knobs { exploration: config.exploration, ..Knobs::default() };
         let configured = InForce { policy: config.policy, knobs, version: 0, at: None, from };
-        Self { configured, put: ArcSwap::default() }
+        Self { configured, put: ArcSwap::default(), unusable: Mutex::default() }
     }
 
     /// The policy of a task.
@@ -192,14 +197,20 @@ impl Policies {
     }
 
     /// Takes in what the shared facts of a place say.
+    ///
+    /// A policy that cannot be used, such as one of a later version, changes nothing: what was heard before it holds on.
     pub(super) fn heard(&self, place: &str, stored: Option<&str>) {
-        let put = stored.and_then(|text| match serde_json::from_str::<Put>(text) {
-            Ok(put) if put.faults().is_empty() => Some(put),
-            _ => {
-                tracing::warn!(place, "a stored policy cannot be used; it counts as none");
-                None
+        let put = stored.map(usable).transpose();
+        if !self.is_news(place, stored.filter(|_| put.is_err())) {
+            return;
+        }
+        let put = match put {
+            Ok(put) => put,
+            Err(fault) => {
+                tracing::warn!(place, fault, "a stored policy cannot be used here; the one before it holds on");
+                return;
             }
-        });
+        };
         let known = self.put.load();
         if known.get(place) == put.as_ref() {
             return;
@@ -217,6 +228,20 @@ impl Policies {
             };
             known
         });
+    }
+
+    /// Notes the unusable text of a place, or that there is none; false where the same text was noted before.
+    fn is_news(&self, place: &str, unusable: Option<&str>) -> bool {
+        // Texts only: a panic elsewhere leaves them usable.
+        let mut noted = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match unusable {
+            None => {
+                noted.remove(place);
+                return true;
+            }
+            Some(text) => noted.insert(place.to_owned(), text.to_owned()),
+        };
+        known.as_deref() != unusable
     }
 
     /// Puts a policy for a place, or takes it back; it holds in this process at once, in others with their next look.
@@ -241,16 +266,13 @@ impl Policies {
         self.heard(place, text.as_deref());
         Ok(())
     }
+}
 
-    /// Reads what was put for every task.
-    ///
-    /// # Errors
-    /// [`QueueError`].
-    pub(super) async fn refresh(&self, facts: &(impl Facts + ?Sized)) -> Result<(), QueueError> {
-        let stored = facts.facts(EVERY_TASK, FACTS).await?;
-        self.heard(EVERY_TASK, field(&stored));
-        Ok(())
-    }
+/// The policy of a stored text, or why it cannot be used.
+fn usable(text: &str) -> Result<Put, String> {
+    let put: Put = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let accepts = |(field, accepted): (String, String)| format!("`{field}` must be {accepted}");
+    put.faults().into_iter().next().map_or(Ok(put), |fault| Err(accepts(fault)))
 }
 
 /// The policy among the facts of a place.
@@ -259,57 +281,4 @@ pub(super) fn field(facts: &[(String, String)]) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn policies(policy_set: bool) -> Policies {
-        Policies::new(&RoutingConfig {
-            policy: Policy::default(),
-            policy_set,
-            exploration: 0.02,
-            snapshot_interval: std::time::Duration::from_millis(250),
-        })
-    }
-
-    fn put(policy: &str, version: u64) -> String {
-        let put = Put { policy: policy.to_owned(), version, ..policies(false).base() };
-        serde_json::to_string(&put).unwrap()
-    }
-
-    #[test]
-    fn a_task_of_its_own_comes_before_all_tasks_and_both_before_the_setting() {
-        let policies = policies(true);
-        assert_eq!((policies.of("pump").from, policies.of("pump").version), (From::Setting, 0));
-        policies.heard(EVERY_TASK, Some(&put("always-fast", 3)));
-        assert_eq!((policies.of("pump").from, policies.of("pump").policy.kind), (From::All, PolicyKind::AlwaysFast));
-        policies.heard("pump", Some(&put("queue-threshold", 4)));
-        assert_eq!((policies.of("pump").from, policies.of("pump").version), (From::Task, 4));
-        assert_eq!(policies.of("valve").from, From::All);
-        policies.heard("pump", None);
-        policies.heard(EVERY_TASK, None);
-        assert_eq!(policies.of("pump").from, From::Setting);
-    }
-
-    #[test]
-    fn what_is_stored_wrongly_counts_as_none() {
-        let policies = policies(false);
-        for wrong in [
-            "",
-            "{}",
-            &put("clever", 1),
-            &put("always-fast", 1).replace("\"queue_threshold\":5", "\"queue_threshold\":0"),
-        ] {
-            policies.heard("pump", Some(wrong));
-            assert_eq!(policies.of("pump").from, From::Default, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn every_bound_is_told() {
-        let knobs =
-            Knobs { headroom: 0.0, fill: 2.0, gain: f32::NAN, z: -1.0, rise: 0.0, exploration: 1.5, patience_ms: 0 };
-        assert_eq!(knobs.faults().len(), 7);
-        assert_eq!(Knobs::default().faults(), []);
-        assert_eq!(Knobs::default().tuning(), Tuning::default());
-    }
-}
+mod tests;

@@ -42,6 +42,20 @@ pub struct DecisionRecord {
 }
 
 impl DecisionRecord {
+    /// The tier that was chosen before a worker looked at it again.
+    #[must_use]
+    pub fn chosen(&self) -> Option<&str> {
+        self.hinted.as_deref().or(self.tier.as_deref())
+    }
+
+    /// Notes the tier of the model that answered: of a reading that went through the queue a worker may have chosen another.
+    pub fn answered_by(&mut self, tier: Option<&str>) {
+        if let Some(tier) = tier.filter(|tier| self.tier.as_deref() != Some(tier)) {
+            let chosen = self.tier.replace(tier.to_owned());
+            self.hinted = self.hinted.take().or(chosen);
+        }
+    }
+
     /// The chance that this tier had to answer: of one that a worker put in another's place it is not known, since that
     /// hung on the queue and not on a draw.
     #[must_use]
@@ -198,6 +212,18 @@ mod tests {
         assert_eq!(both("split_dear", 0.8, 1, &own(0.3)), 0.3);
         assert_eq!(both("split_cheap", 0.2, 0, &own(0.3)), 0.2, "here it would be the other tier");
         assert_eq!(both("split_cheap", 0.2, 1, &own(0.7)), 0.7);
+    }
+
+    #[test]
+    fn the_tier_that_answered_is_noted_beside_the_one_that_was_chosen() {
+        let mut record =
+            DecisionRecord { tier: Some("accurate".to_owned()), propensity: Some(0.5), ..DecisionRecord::default() };
+        record.answered_by(Some("accurate"));
+        record.answered_by(None);
+        assert_eq!((record.hinted.as_deref(), record.propensity_of_the_answer()), (None, Some(0.5)));
+        record.answered_by(Some("fast"));
+        assert_eq!((record.tier.as_deref(), record.chosen()), (Some("fast"), Some("accurate")));
+        assert_eq!(record.propensity_of_the_answer(), None);
     }
 
     #[test]

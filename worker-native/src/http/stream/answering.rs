@@ -142,6 +142,7 @@ impl Answering {
             self.caller.app.metrics.error(error.code.http_status(), error.code.name());
             self.mark.passed();
             let problem = Problem::new(error.code, &error.detail, PATH, &error.faults, &self.caller.request_id);
+            let problem = problem.with_retry_after_ms(error.retry_after_ms);
             let step = sse::json(&Answered { index, answer: None, error: Some(problem) });
             self.ready.push_back(sse::event("step", self.mark.id(), &step));
         }

@@ -4,6 +4,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use shared::policy::Mode;
+use shared::reading::Priority;
 
 use super::families::{Count, Declaring, Number};
 use super::queue::TaskLabels;
@@ -19,6 +20,12 @@ struct BoundLabels {
     task: String,
     hinted: String,
     tier: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    task: String,
+    class: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,6 +54,7 @@ pub(super) struct RoutingFamilies {
     split: Family<TaskLabels, Number>,
     exploration: Family<TaskLabels, Number>,
     bound: Family<BoundLabels, Counter>,
+    shed: Family<ClassLabels, Counter>,
     predicted: Family<PredictedLabels, Counter>,
     in_time: Family<PredictedLabels, Counter>,
 }
@@ -60,6 +68,7 @@ impl RoutingFamilies {
             split: to.add("router_split", "The planned share of the dearer tier in use"),
             exploration: to.add("router_exploration", "The share sent to a tier so that its accuracy stays known"),
             bound: to.add("router_bound_jobs", "Jobs by the tier that was advised and the tier that they ran on"),
+            shed: to.add("router_shed", "Readings turned away as part of the share of their class that is shed"),
             predicted: to.add("router_on_time_predicted", "Jobs whose chance to be in time was predicted"),
             in_time: to.add("router_on_time_met", "Those of them that were in time"),
         }
@@ -84,6 +93,10 @@ impl RoutingFamilies {
     pub(super) fn bound(&self, task: &str, hinted: &str, tier: &str) {
         let labels = BoundLabels { task: task.to_owned(), hinted: hinted.to_owned(), tier: tier.to_owned() };
         self.bound.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn shed(&self, task: &str, class: Priority) {
+        self.shed.get_or_create(&ClassLabels { task: task.to_owned(), class: class.name() }).inc();
     }
 
     pub(super) fn on_time(&self, task: &str, predicted: f32, in_time: bool) {
