@@ -12,6 +12,7 @@ mod run;
 mod settle;
 
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,9 @@ const WAIT: Duration = Duration::from_millis(500);
 /// How often handing back is tried again when a process ends, and the pause between.
 const HAND_BACK_TRIES: u32 = 5;
 const HAND_BACK_PAUSE: Duration = Duration::from_millis(100);
+
+/// The wait for a job, which outlives the starts that come meanwhile.
+type News = Pin<Box<dyn Future<Output = Result<(), QueueError>> + Send>>;
 
 /// One consumer of one task's jobs.
 #[derive(Debug)]
@@ -78,22 +82,40 @@ impl Consumer {
         let (mut jobs, mut bench) = (JoinSet::new(), Bench::default());
         let mut backoff = Backoff::default();
         let mut reclaim_at = Instant::now();
+        let mut news = None;
         while !self.shutdown.is_cancelled() {
             self.start_due(&mut bench, &mut jobs);
             while jobs.try_join_next().is_some() {}
-            let places = places(&room, self.bench_size().saturating_sub(bench.waiting.len()));
+            let places = places(&room, self.bench_size().saturating_sub(bench.taken()));
             let limit = places.len();
             if limit == 0 {
                 // Enough is held: whatever is claimed later is bound by a younger picture.
-                self.until_due(&bench, async { drop(room.acquire().await) }).await;
+                let until_room = async {
+                    if room.available_permits() > 0 {
+                        tokio::time::sleep(WAIT).await;
+                    }
+                    drop(room.acquire().await);
+                };
+                self.until_due(&bench, until_room).await;
                 continue;
             }
-            match self.take(limit, &mut reclaim_at, &mut unanswered).await {
+            let took = {
+                // Not given up for a start that is due: what a claim took whose answer is lost waits for its lease.
+                let mut take = pin!(self.take(limit, &mut reclaim_at, &mut unanswered));
+                loop {
+                    tokio::select! {
+                        biased;
+                        took = &mut take => break took,
+                        () = self.due(&bench) => self.start_due(&mut bench, &mut jobs),
+                    }
+                }
+            };
+            match took {
                 Ok(claimed) if claimed.is_empty() => {
                     drop(places);
                     bench.drained = true;
                     self.start_due(&mut bench, &mut jobs);
-                    self.wait(&bench, &mut backoff).await;
+                    self.wait(&bench, &mut news, &mut backoff).await;
                 }
                 Ok(claimed) => {
                     backoff.reset();
@@ -113,18 +135,20 @@ impl Consumer {
         self.drain(jobs).await;
     }
 
+    /// Waits until a start is due, or a run has ended that one may wait for; for ever where nothing waits.
+    async fn due(&self, bench: &Bench) {
+        let Some(due) = bench.due() else { return std::future::pending().await };
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            () = self.going.ended() => {}
+        }
+    }
+
     /// Waits for what is awaited, or until a start is due or the process ends; whichever comes first.
     async fn until_due(&self, bench: &Bench, awaited: impl Future<Output = ()>) {
-        let due = async {
-            let Some(due) = bench.due() else { return std::future::pending().await };
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
-                () = self.going.ended() => {}
-            }
-        };
         tokio::select! {
             () = self.shutdown.cancelled() => {}
-            () = due => {}
+            () = self.due(bench) => {}
             () = awaited => {}
         }
     }
@@ -199,13 +223,19 @@ impl Consumer {
         }
     }
 
-    async fn wait(&self, bench: &Bench, backoff: &mut Backoff) {
-        let mut failed = None;
-        let more = async { failed = self.app.queue.wait(&self.task, WAIT).await.err() };
-        self.until_due(bench, more).await;
-        match failed {
-            Some(error) => self.pause(&error, bench, backoff).await,
-            None => backoff.reset(),
+    /// Waits for a job, a start or the end; `news` goes on when a start comes first, since it may hold a connection.
+    async fn wait(&self, bench: &Bench, news: &mut Option<News>, backoff: &mut Backoff) {
+        let more = news.get_or_insert_with(|| {
+            let (app, task) = (self.app.clone(), self.task.clone());
+            Box::pin(async move { app.queue.wait(&task, WAIT).await })
+        });
+        let mut came = None;
+        self.until_due(bench, async { came = Some(more.await) }).await;
+        let Some(came) = came else { return };
+        *news = None;
+        match came {
+            Ok(()) => backoff.reset(),
+            Err(error) => self.pause(&error, bench, backoff).await,
         }
     }
 
@@ -243,6 +273,8 @@ impl Consumer {
         {
             tracing::warn!(task = %self.task, jobs = others.len(), %error, "jobs could not be handed back; their leases end");
         }
+        // What has not started would wait for all of its run.
+        self.hand_back(std::mem::take(bench)).await;
         // Held already while the others end: its lease must not end before its turn.
         let (consumer, hold, place) = (Arc::clone(self), self.held.hold(&suspect.ticket), places.pop());
         self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;

@@ -22,6 +22,8 @@ use crate::queue::Claimed;
 const LEAST: Duration = Duration::from_millis(5);
 /// Where all are given up by the profile, one is tried so often: only a run shows that a model has become quick again.
 const PROBE: Duration = Duration::from_secs(1);
+/// A job without a deadline is behind all that have one; after so long on the bench its run comes first.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// Longest wait for a start that is due at no known time.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -48,6 +50,21 @@ impl Bench {
     /// When the next start is due; none where nothing waits.
     pub(super) fn due(&self) -> Option<Instant> {
         (!self.waiting.is_empty()).then(|| self.due.unwrap_or_else(|| Instant::now() + LOOK))
+    }
+
+    /// How many places are taken: jobs without a deadline must not keep those out that have one.
+    pub(super) fn taken(&self) -> usize {
+        let urgent = self.waiting.iter().filter(|waiting| waiting.job.left.is_some()).count();
+        urgent + (self.waiting.len() - urgent).div_ceil(4)
+    }
+
+    /// The run to start: the first, unless a job without a deadline has waited too long for its own.
+    fn next<'r>(&self, runs: &'r [Run], now: Instant) -> Option<&'r Run> {
+        let kept = |waiting: &Waiting| {
+            waiting.job.left.is_none() && now.saturating_duration_since(waiting.claimed_at) > PATIENCE
+        };
+        let kept = self.waiting.iter().position(kept);
+        runs.iter().find(|run| kept.is_some_and(|kept| run.jobs.contains(&kept))).or_else(|| runs.first())
     }
 
     /// Takes the jobs of each run; the others stay in their order.
@@ -83,7 +100,7 @@ impl Consumer {
 
     /// Does it matter when a job starts? Only where jobs have deadlines.
     pub(super) fn is_paced(&self) -> bool {
-        self.app.planner.deadline(&self.task).is_some()
+        self.deadline_us(&self.app.snapshots.load(&self.task)).is_finite()
     }
 
     /// Starts what a worker is free for, and settles what cannot be done in time any more.
@@ -106,12 +123,12 @@ impl Consumer {
                 self.spawn(hopeless, None, jobs);
                 if !bench.drained {
                     // Others wait behind them: claimed first, they fill the run.
-                    bench.due = Some(now);
+                    bench.due = Some(now + LEAD);
                     return;
                 }
                 continue;
             }
-            let Some(run) = bound.runs.first() else { return };
+            let Some(run) = bench.next(&bound.runs, now) else { return };
             let free_in = run.tier.as_ref().filter(|_| bound.paced).map(|tier| self.free_in(tier, now));
             if let Some(free_in) = free_in.filter(|free_in| *free_in > LEAD) {
                 bench.due = Some(now + (free_in - LEAD));

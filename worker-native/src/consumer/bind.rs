@@ -25,6 +25,8 @@ const CALM: f32 = 0.7;
 const MARGIN: f32 = 0.1;
 /// A settled answer weighs so much in the mean time that settling takes.
 const SETTLE_WEIGHT: f32 = 0.1;
+/// One that took longer counts as this: a queue that was away for seconds must not make all that comes after hopeless.
+const MOST_SETTLING: Duration = Duration::from_millis(50);
 
 /// Jobs that start together: one batch of one tier, as far as the model allows.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +46,7 @@ pub(super) struct Bound {
     pub(super) runs: Vec<Run>,
     /// What cannot be done by its deadline on any tier it may run on: it is not started.
     pub(super) expired: Vec<usize>,
-    /// The first of these on its cheapest tier, where nothing else is left to start.
+    /// One of these on its cheapest tier, where nothing else is left to start on it.
     pub(super) probe: Option<Run>,
     /// A run starts when a worker is free for it, and no sooner.
     pub(super) paced: bool,
@@ -56,7 +58,7 @@ pub(super) struct Settling(AtomicU32);
 
 impl Settling {
     pub(super) fn took(&self, took: Duration) {
-        let (mean, us) = (self.us(), took.as_secs_f32() * 1e6);
+        let (mean, us) = (self.us(), took.min(MOST_SETTLING).as_secs_f32() * 1e6);
         let mean = if mean > 0.0 { mean + SETTLE_WEIGHT * (us - mean) } else { us };
         self.0.store(mean.to_bits(), Ordering::Relaxed);
     }
@@ -74,7 +76,7 @@ impl Consumer {
         let load = self.app.snapshots.load(&self.task);
         let index = self.app.engine.index();
         let split = self.app.policies.of(&self.task).policy.kind == PolicyKind::SlackSplit;
-        let (plan, paced) = (load.plan.filter(|_| split), self.is_paced());
+        let (plan, paced) = (load.plan.filter(|_| split), self.deadline_us(&load).is_finite());
         let Some(task) = index.tasks.get(&self.task).filter(|_| paced || plan.is_some()) else {
             let alone = |place| Run { jobs: vec![place], ..Run::default() };
             return Bound { runs: (0..waiting.len()).map(alone).collect(), ..Bound::default() };
@@ -114,9 +116,11 @@ impl Consumer {
         if tiers.is_empty() {
             runs.extend(bindable.iter().map(|place| Run { jobs: vec![*place], ..Run::default() }));
         }
-        let probe = batches.expired.first().filter(|_| runs.is_empty()).and_then(|first| {
-            let claim = claims.get(at(first))?;
-            Some(run(vec![place(first)?], claim.pinned.unwrap_or(claim.floor)))
+        // Nobody else runs the tier of one that is bound to it.
+        let is_pinned = |claim: &&u32| claims.get(at(claim)).is_some_and(|claim| claim.pinned.is_some());
+        let probe = batches.expired.iter().find(|claim| runs.is_empty() || is_pinned(claim)).and_then(|found| {
+            let claim = claims.get(at(found))?;
+            Some(run(vec![place(found)?], claim.pinned.unwrap_or(claim.floor)))
         });
         Bound { runs, expired: batches.expired.iter().filter_map(place).collect(), probe, paced }
     }
@@ -124,6 +128,14 @@ impl Consumer {
     /// Workers of this process that share the task's work, as the plan counts them.
     pub(super) fn workers(&self) -> usize {
         crate::routing::planner::workers(&self.app, &self.task)
+    }
+
+    /// The deadline of the urgent tenth of what comes, in microseconds; infinite where jobs have none. Of jobs that other
+    /// processes take in the plan tells.
+    pub(super) fn deadline_us(&self, load: &TaskLoad) -> f32 {
+        let own = self.app.planner.deadline(&self.task).map(|left| left.as_secs_f32() * 1e6);
+        let planned = load.plan.map(|plan| plan.usual_us).filter(|usual| *usual > 0.0);
+        own.or(planned).unwrap_or(f32::INFINITY)
     }
 
     /// How long until one is free for a run of a tier.
@@ -152,7 +164,7 @@ impl Consumer {
 
     /// What stays in the queue behind the jobs that wait here.
     fn behind(&self, waiting: &[Waiting], load: &TaskLoad, (plan, drained): (&Plan, bool), now: Instant) -> Behind {
-        let deadline_us = self.app.planner.deadline(&self.task).map_or(f32::INFINITY, |left| left.as_secs_f32() * 1e6);
+        let deadline_us = self.deadline_us(load);
         let sight = self.app.admission.sight(&self.task);
         let running =
             sight.map_or(0, |sight| sight.counts.running.values().fold(0_u32, |sum, jobs| sum.saturating_add(*jobs)));

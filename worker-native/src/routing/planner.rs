@@ -241,6 +241,8 @@ fn work(app: &App, task: &str) -> (u32, u64) {
 /// Jobs a second that consumers settle where they must, with the cheapest tier; none where they may not change tiers.
 pub(crate) fn rate_at_need(app: &App, task: &str) -> Option<f64> {
     let load = app.snapshots.load(task);
+    // Jobs without a deadline keep their tier.
+    app.planner.deadline(task)?;
     let plan = load.plan.filter(|_| app.policies.of(task).policy.kind == PolicyKind::SlackSplit)?;
     let cheapest = load.tiers.iter().map(|tier| tier.profile().server_us()).fold(f32::INFINITY, f32::min);
     let rate = HEADROOM * plan.workers * 1e6 / cheapest;
