@@ -8,6 +8,7 @@
 
 mod admit;
 pub mod bind;
+pub mod cascade;
 mod decision;
 pub mod draw;
 mod estimate;
@@ -21,6 +22,7 @@ mod steady;
 mod threshold;
 
 pub use bind::{Batches, Behind, Claimed, bind};
+pub use cascade::{Cascade, DEFAULT_CASCADE_BELOW};
 pub use decision::{Decision, Mode, Reason};
 pub use draw::Draws;
 pub use plan::{Observations, Plan, Tuning, plan};
@@ -42,12 +44,20 @@ pub enum PolicyKind {
     AdaptiveThreshold,
     /// A planned share of the jobs for the dearer tier, those with most slack first; without a plan, as the one before.
     SlackSplit,
+    /// The cheapest tier for all; the worker asks a dearer one where that answer is not sure enough ([`cascade`]).
+    Cascade,
 }
 
 impl PolicyKind {
-    /// All kinds, for help texts and tests.
-    pub const ALL: [Self; 5] =
-        [Self::AlwaysFast, Self::AlwaysAccurate, Self::QueueThreshold, Self::AdaptiveThreshold, Self::SlackSplit];
+    /// All kinds, for help texts and tests. A position is a number on the wire: new ones come last.
+    pub const ALL: [Self; 6] = [
+        Self::AlwaysFast,
+        Self::AlwaysAccurate,
+        Self::QueueThreshold,
+        Self::AdaptiveThreshold,
+        Self::SlackSplit,
+        Self::Cascade,
+    ];
 
     /// The name used in configuration.
     #[must_use]
@@ -58,6 +68,7 @@ impl PolicyKind {
             Self::QueueThreshold => "queue-threshold",
             Self::AdaptiveThreshold => "adaptive-threshold",
             Self::SlackSplit => "slack-split",
+            Self::Cascade => "cascade",
         }
     }
 
@@ -151,6 +162,7 @@ pub fn route(policy: &Policy, load: &TaskLoad, job: &JobSpec, moment: &Moment) -
         (PolicyKind::AlwaysAccurate, ..) => because((dearest, Reason::PolicyFixed)),
         (PolicyKind::QueueThreshold, ..) => because(threshold::by_depth(policy, load, dearest)),
         (PolicyKind::AdaptiveThreshold, ..) => because(threshold::adapt(policy, load, dearest, job)),
+        (PolicyKind::Cascade, ..) => cascade::start(load, job, moment),
         (PolicyKind::SlackSplit, _, None) => {
             Decision { mode: Mode::Blind, ..because(threshold::adapt(policy, load, dearest, job)) }
         }

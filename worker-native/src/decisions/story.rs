@@ -56,6 +56,7 @@ pub const fn because(reason: Reason) -> &'static str {
         Reason::PriceHigh => "the accuracy that a dearer tier adds was worth less than its time was to the jobs behind",
         Reason::Explored => "it was drawn to try this tier, so that the tier's accuracy stays known",
         Reason::Saturated => "even the cheapest tier could hardly carry the load",
+        Reason::Cascade => "the cheapest tier answers first, and a dearer one where that answer is in doubt",
     }
 }
 
