@@ -17,6 +17,7 @@ use moka::sync::Cache as Store;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::answering::Given;
 use crate::clock::millis;
 use crate::config::DecisionsConfig;
 use crate::engine::PoolError;
@@ -146,10 +147,11 @@ impl Case {
     pub fn of_call(
         (request_id, task): (&str, &str),
         routed: &Routed,
-        failed: Option<&PoolError>,
+        given: Result<&Given, &PoolError>,
         (at, took): (u64, Duration),
     ) -> Self {
-        let card = routed.version.card();
+        let card = given.map_or_else(|_| routed.version.card(), |given| &given.card);
+        let failed = given.err();
         let outcome = match failed {
             None => Outcome::Done.name(),
             Some(PoolError::Expired { .. }) => Outcome::Expired.name(),

@@ -17,7 +17,7 @@ use super::error::ApiError;
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::routing::feed;
-use crate::routing::policies::{EVERY_TASK, From, InForce, Knobs, Put};
+use crate::routing::policies::{CascadeKnobs, EVERY_TASK, From, InForce, Knobs, Put};
 
 /// The policy of one task.
 #[derive(Debug, Serialize)]
@@ -27,6 +27,7 @@ struct View<'a> {
     queue_threshold: u32,
     accuracy_floor: f32,
     slack_split: Knobs,
+    cascade: Option<CascadeKnobs>,
     from: From,
     version: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,14 +35,16 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    const fn of(task: &'a str, in_force: InForce) -> Self {
-        let InForce { policy, knobs, version, at, from } = in_force;
+    fn of(task: &'a str, in_force: InForce) -> Self {
+        let cascade = in_force.cascade();
+        let InForce { policy, knobs, version, at, from, .. } = in_force;
         Self {
             task,
             policy: policy.kind.name(),
             queue_threshold: policy.queue_threshold,
             accuracy_floor: policy.accuracy_floor,
             slack_split: knobs,
+            cascade,
             from,
             version,
             at,
@@ -64,10 +67,15 @@ struct Wish {
     accuracy_floor: Option<f32>,
     #[serde(default)]
     slack_split: Option<Knobs>,
+    // Twice optional: where it is missing the settings hold, null asks nothing again.
+    #[serde(default, deserialize_with = "present")]
+    cascade: Option<Option<CascadeKnobs>>,
 }
 
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::<String>::deserialize(deserializer).map(Some)
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::<T>::deserialize(deserializer).map(Some)
 }
 
 pub(super) async fn show(State(app): State<App>) -> Response {
@@ -103,6 +111,7 @@ pub(super) async fn put(State(app): State<App>, map: HeaderMap, body: Body) -> R
             queue_threshold: wish.queue_threshold.unwrap_or(base.queue_threshold),
             accuracy_floor: wish.accuracy_floor.unwrap_or(base.accuracy_floor),
             slack_split: wish.slack_split.unwrap_or(base.slack_split),
+            cascade: wish.cascade.unwrap_or(base.cascade),
             ..base
         }),
     };
@@ -126,8 +135,8 @@ pub(super) async fn put(State(app): State<App>, map: HeaderMap, body: Body) -> R
 
 fn wrong(faults: Vec<Fault>, fault: &str) -> ApiError {
     let detail = format!(
-        "the body must be {{\"policy\": NAME or null}}, with `task`, `queue_threshold`, `accuracy_floor` and \
-         `slack_split` where wanted: {fault}"
+        "the body must be {{\"policy\": NAME or null}}, with `task`, `queue_threshold`, `accuracy_floor`, `slack_split` \
+         and `cascade` where wanted: {fault}"
     );
     let faults = if faults.is_empty() { vec![Fault::new("#", "wrong_type", detail.clone())] } else { faults };
     ApiError { faults, ..ApiError::new(ErrorCode::InvalidReading, detail) }

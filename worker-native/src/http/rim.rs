@@ -76,7 +76,7 @@ fn count(app: &App, response: &Response, error: Option<&ApiError>, applied: Opti
         app.metrics.error(response.status().as_u16(), error.code.name());
     }
     if let Some((applied, decision)) = applied.and_then(|applied| Some((applied, applied.decision.as_ref()?))) {
-        app.metrics.decision(&applied.task, decision.tier.as_deref(), &decision.reason, decision.by == "edge");
+        app.metrics.decision(&applied.task, decision.first_tier(), &decision.reason, decision.by == "edge");
     }
 }
 

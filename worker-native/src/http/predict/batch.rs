@@ -130,7 +130,7 @@ async fn element(
         let request = wanted.parse(raw.get().as_bytes(), &index.catalog)?;
         let done = run(app, index, &request, map, &id).await?;
         let (anomaly, decision) = (done.given.answer.is_anomaly, &done.routed.decision);
-        app.metrics.decision(&request.task.schema.name, decision.tier.as_deref(), &decision.reason, false);
+        app.metrics.decision(&request.task.schema.name, decision.first_tier(), &decision.reason, false);
         let answer = Indexed { index: i, answer: done.prediction(&request, &id) };
         Ok::<_, ApiError>((serde_json::value::to_raw_value(&answer), anomaly))
     };

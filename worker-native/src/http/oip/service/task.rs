@@ -100,11 +100,13 @@ impl Routed {
             sensor_id: None,
             decision: Some(&routed.decision),
             binding: routed.binding,
+            class: Priority::Normal,
             awaited: false,
         };
         let given = answering::answer(app, asked).await;
         drop(counted);
-        app.decisions.tell(Case::of_call((&id, &self.task), &routed, given.as_ref().err(), (at, started.elapsed())));
+        routed.took(given.as_ref().ok());
+        app.decisions.tell(Case::of_call((&id, &self.task), &routed, given.as_ref(), (at, started.elapsed())));
         let given = given?;
         Ok((given.answer, format!("{}.{} v{}", given.card.task, given.card.model, given.card.version)))
     }
