@@ -234,12 +234,12 @@ fn remember(app: &App, asked: &Asked<'_>, given: &Given) {
         } else {
             answers::assignment(app, task, &from.model, from.version, false)
         };
-        First {
+        Box::new(First {
             model: from.model.as_str().into(),
             assignment,
             prediction: from.prediction.as_ref().and_then(class_of),
             propensity: drawn(same),
-        }
+        })
     });
     let prediction = class_of(&given.answer.prediction);
     let answered = Answered { task: task.into(), model: model.into(), assignment, prediction, propensity, first };

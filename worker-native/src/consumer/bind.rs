@@ -9,9 +9,8 @@ use shared::policy::{Batches, Behind, Claimed as Claim, Plan, PolicyKind, TierMo
 use shared::snapshot::{TaskLoad, TierLoad};
 
 use super::Consumer;
-use crate::engine::index::Task;
-use crate::queue::Claimed;
-use crate::routing::tiers;
+use crate::engine::index::{Model, Task};
+use crate::queue::{Claimed, Entry};
 
 /// The share of the workers' time below which jobs without a deadline are lifted.
 const CALM: f32 = 0.7;
@@ -53,7 +52,7 @@ impl Consumer {
         let tiers: Vec<TierModel> = load.tiers.iter().map(TierLoad::model).collect();
         let behind = self.behind(&claimed, &load, &plan, drained);
         let calm = behind.count == 0 && plan.busy < CALM;
-        let ahead_us = tiers::ahead_us(task, &load);
+        let ahead_us = ahead_us(task, &load);
         // What has no tier, or cannot be read, is not bound: it starts first, as it came.
         let (mut runs, mut bindable, mut claims) = (Vec::new(), Vec::new(), Vec::new());
         for job in claimed {
@@ -136,17 +135,29 @@ impl Consumer {
         let Ok(entry) = &mut job.entry else { return job };
         let hinted = entry.decision.tier.clone();
         if hinted.as_deref() != Some(tier) {
-            let key = entry.sensor_id.as_deref().unwrap_or(&entry.request_id);
-            let model = tiers::model_of(task, tier);
-            let assigned = model.and_then(|model| Some((model, tiers::version_for(model, key)?)));
-            let Some((model, assigned)) = assigned else { return job };
-            (entry.model, entry.model_version) = (model.folder.name.clone(), assigned.version);
+            let model = task.models.values().find(|model| model.folder.tier.as_deref() == Some(tier));
+            let Some(version) = model.and_then(|model| version_for(model, entry)) else { return job };
+            let model = model.map(|model| model.folder.name.clone()).unwrap_or_default();
+            (entry.model, entry.model_version) = (model, version);
             entry.decision.tier = Some(tier.to_owned());
         }
         self.app.metrics.bound(&self.task, hinted.as_deref().unwrap_or_default(), tier);
         entry.decision.hinted = hinted;
         job
     }
+}
+
+/// Work that waits in this process's pools already, in microseconds of one worker.
+fn ahead_us(task: &Task, load: &TaskLoad) -> f32 {
+    let pools = task.models.values().filter_map(|model| {
+        let tier = load.tiers.iter().find(|tier| model.folder.tier.as_ref() == Some(&tier.tier))?;
+        Some((tier, model.versions.get(&model.default_version)?.pool()?))
+    });
+    pools.fold(0.0, |sum, (tier, pool)| {
+        let waiting = u32::try_from(pool.waiting()).unwrap_or(u32::MAX);
+        let workers = u32::try_from(pool.workers()).unwrap_or(u32::MAX).max(1);
+        sum + tier.profile().batch_us(waiting.div_ceil(workers))
+    })
 }
 
 /// The job as the policy sees it; none for one that has no tier.
@@ -170,6 +181,15 @@ fn claim_of(job: &Claimed, load: &TaskLoad, (calm, ahead_us): (bool, f32)) -> Op
     Some(Claim { slack_us: left_us - ahead_us, class: entry.priority, pinned: (!free).then_some(hint), floor, hint })
 }
 
+/// The version that a model's rollout gives the job's sensor.
+fn version_for(model: &Model, entry: &Entry) -> Option<u32> {
+    let key = entry.sensor_id.as_deref().unwrap_or(&entry.request_id);
+    let assigned = model.rollout.assign(key).version;
+    [assigned, model.default_version]
+        .into_iter()
+        .find(|version| model.versions.get(version).is_some_and(|version| version.is_servable()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -178,7 +198,7 @@ mod tests {
     use shared::snapshot::TierLoad;
 
     use super::*;
-    use crate::queue::{Entry, Ticket};
+    use crate::queue::Ticket;
     use crate::routing::{Binding, DecisionRecord};
 
     fn load() -> TaskLoad {

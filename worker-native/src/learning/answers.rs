@@ -216,12 +216,12 @@ async fn of_job(app: &App, task: &str, job_id: &str) -> Result<Option<Known>, Qu
             Some(Prediction::Class(class)) => Some(Arc::from(class.as_str())),
             Some(Prediction::Value(_)) | None => None,
         };
-        First {
+        Box::new(First {
             model: Arc::from(from.model.as_str()),
             assignment: assignment(app, task, &from.model, from.version, false),
             prediction,
             propensity: told.decision.propensity_of_the_first(),
-        }
+        })
     });
     let answered = Answered {
         task: Arc::from(task),
@@ -242,11 +242,13 @@ impl Record {
             assignment: assignment(app, task, &self.model, self.version, self.pinned),
             prediction: self.prediction.as_deref().map(Arc::from),
             propensity: self.propensity,
-            first: self.first.as_ref().map(|first| First {
-                model: Arc::from(first.model.as_str()),
-                assignment: assignment(app, task, &first.model, first.version, false),
-                prediction: first.prediction.as_deref().map(Arc::from),
-                propensity: first.propensity,
+            first: self.first.as_ref().map(|first| {
+                Box::new(First {
+                    model: Arc::from(first.model.as_str()),
+                    assignment: assignment(app, task, &first.model, first.version, false),
+                    prediction: first.prediction.as_deref().map(Arc::from),
+                    propensity: first.propensity,
+                })
             }),
         };
         let name = name_of(request_id, self.job_id.as_deref(), self.at);

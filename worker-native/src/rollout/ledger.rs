@@ -31,7 +31,7 @@ pub struct Answered {
     /// The chance that the tier had to be chosen, where the choice was drawn.
     pub propensity: Option<f32>,
     /// What answered before it and was in doubt; none where nothing did.
-    pub first: Option<First>,
+    pub first: Option<Box<First>>,
 }
 
 /// The first answer to a request that another tier answered after it.

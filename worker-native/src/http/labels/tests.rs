@@ -131,7 +131,7 @@ async fn a_label_of_an_answer_that_was_asked_again_teaches_of_the_first_one() {
     };
     let mut labels = 0;
     // The task, the first and the last answer, what is sent, and what it says of the last and of the first.
-    for (task, prediction, last, sent, correct, taught) in [
+    let cases = [
         ("valve", Some("73"), "100", json!({"label": "100"}), true, Some(false)),
         ("valve", Some("73"), "100", json!({"label": "73"}), false, Some(true)),
         ("valve", Some("73"), "73", json!({"correct": true}), true, Some(true)),
@@ -141,16 +141,17 @@ async fn a_label_of_an_answer_that_was_asked_again_teaches_of_the_first_one() {
         ("valve", None, "100", json!({"label": "100"}), true, None),
         ("leak", Some("a"), "b", json!({"correct": false}), false, None),
         ("leak", Some("a"), "b", json!({"label": "c"}), false, Some(false)),
-    ] {
+    ];
+    for (number, (task, prediction, last, sent, correct, taught)) in cases.into_iter().enumerate() {
         let case = format!("{task} {prediction:?} {last} {sent}");
-        let id = format!("r{labels}{task}{}", prediction.is_some());
+        let id = format!("r{number}");
         let answered = Answered {
             task: task.into(),
             model: "m".into(),
             assignment: bench.rollout.pinned(1),
             prediction: Some(last.into()),
             propensity: None,
-            first: Some(first(prediction)),
+            first: Some(Box::new(first(prediction))),
         };
         bench.ledger.remember(&id, None, answered, 0);
         let mut body = sent;
@@ -167,7 +168,7 @@ async fn a_label_of_an_answer_that_was_asked_again_teaches_of_the_first_one() {
         let again = bench.counted(&body).await.unwrap();
         assert!(!again.counted, "also where it taught nothing: {case}");
     }
-    assert_eq!(bench.learning.belief("valve", "m", 1), None);
+    assert!(bench.learning.belief("valve", "m", 1).is_none());
     let counts = &bench.rollout.view().versions[&1];
     assert_eq!((counts.labels, counts.correct), (7, 4), "evidence of the last answer's model");
 }
