@@ -2,8 +2,9 @@
 //!
 //! Three pure functions, in the order in which a job meets them: [`plan()`] splits the load once for
 //! all keepers, [`route`] decides for one job from what a keeper knows, and [`bind()`] decides again
-//! at the worker, where the queue is seen as it is. Owns the decisions only: reading queues,
-//! caching and forwarding are the callers'. Total: whatever is unknown, stale or absurd is an input,
+//! at the worker, where the queue is seen as it is. Under a cascade [`cascade::again`] says of an
+//! answer whether a dearer tier is asked as well. Owns the decisions only: reading queues, caching
+//! and forwarding are the callers'. Total: whatever is unknown, stale or absurd is an input,
 //! and the same arguments always give the same answer, at the edge, in the native service and in `lab`.
 
 mod admit;

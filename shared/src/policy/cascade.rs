@@ -117,6 +117,7 @@ pub(super) fn start(load: &TaskLoad, job: &JobSpec, moment: &Moment) -> Decision
     Decision {
         mode,
         propensity,
+        share: explored,
         completion_us: view.completion,
         on_time: view.on_time,
         ..because(load, (tier, reason))

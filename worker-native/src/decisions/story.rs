@@ -176,7 +176,8 @@ fn ended(case: &Case) -> String {
 
 /// What was predicted of the tier that ran.
 fn compared(case: &Case, end: &End) -> String {
-    let tier = case.decision.tier.as_deref();
+    // Of two answers together nothing was predicted.
+    let tier = case.decision.tier.as_deref().filter(|_| case.decision.escalated().is_none());
     let promised = tier.and_then(|tier| case.weighed.as_ref()?.of(tier)?.completion_ms);
     let told = promised.filter(|_| end.outcome == Outcome::Done.name());
     told.map(|ms| format!("; {} had been predicted", millis(ms.into()))).unwrap_or_default()
