@@ -117,9 +117,12 @@ impl Admission {
 
     /// Unsettled jobs of the task at which one more would wait too long: longer than promised, or than its own
     /// deadline. None where that is not bounded, or not known; urgent jobs do not wait behind all others.
-    pub fn room(&self, task: &str, priority: Priority, left: Option<Duration>) -> Option<u32> {
+    ///
+    /// `at_need` is how many jobs a second the consumers can settle where they must: while they use the time there is for
+    /// dearer models, the rate that is seen says nothing of that.
+    pub fn room(&self, task: &str, priority: Priority, left: Option<Duration>, at_need: Option<f64>) -> Option<u32> {
         let longest = self.longest(left).filter(|_| priority != Priority::High)?;
-        let rate = self.tasks().get(task)?.rate()?;
+        let rate = self.tasks().get(task)?.rate()?.max(at_need.unwrap_or_default());
         Some(to_u32((rate * longest.as_secs_f64()).floor().max(1.0)))
     }
 

@@ -4,7 +4,9 @@
 //! whatever goes wrong between claim and settlement (a panic, a kill, Redis away) leaves it to be claimed again. Leases
 //! of running jobs are renewed here; what a job does while it is held is `run`'s.
 
+mod bench;
 mod bind;
+mod going;
 mod held;
 mod run;
 mod settle;
@@ -14,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -22,15 +23,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::queue::{Claimed, QueueError, Tended};
-use bind::Bound;
-use held::{Held, Hold};
+use bench::{Bench, Waiting};
+use bind::Settling;
+use going::{Going, Started};
+use held::Held;
 
 /// Longest pause between two tries while the queue cannot be used.
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 /// From this start on a job runs alone: if it is what kills its consumers, it takes no neighbours with it.
 const SUSPECT_ATTEMPT: u32 = 3;
-/// How often a consumer that holds enough looks whether it still does.
-const WINDOW_LOOK: Duration = Duration::from_millis(20);
 /// Longest wait for a job before the loop looks at its other duties.
 const WAIT: Duration = Duration::from_millis(500);
 
@@ -45,6 +46,8 @@ struct Consumer {
     task: String,
     name: String,
     held: Held,
+    going: Arc<Going>,
+    settling: Settling,
     shutdown: CancellationToken,
 }
 
@@ -53,7 +56,8 @@ pub async fn run(app: App, task: String, shutdown: CancellationToken) {
     // Unique for every start: two consumers of one name would renew each other's leases.
     let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
     tracing::info!(%task, consumer = %name, "consumer started");
-    let consumer = Arc::new(Consumer { app, task, name, held: Held::default(), shutdown });
+    let (held, going, settling) = (Held::default(), Arc::default(), Settling::default());
+    let consumer = Arc::new(Consumer { app, task, name, held, going, settling, shutdown });
     let done = CancellationToken::new();
     let work = async {
         consumer.consume().await;
@@ -71,37 +75,69 @@ impl Consumer {
     async fn consume(self: &Arc<Self>) {
         let mut unanswered = None;
         let room = Arc::new(Semaphore::new(self.app.config.queue.concurrency as usize));
-        let mut jobs = JoinSet::new();
+        let (mut jobs, mut bench) = (JoinSet::new(), Bench::default());
         let mut backoff = Backoff::default();
         let mut reclaim_at = Instant::now();
-        while let Some(Ok(first)) = self.shutdown.run_until_cancelled(Arc::clone(&room).acquire_owned()).await {
-            let most = self.window().saturating_sub(self.held.count()).min(self.app.config.queue.claim_batch as usize);
-            if most == 0 {
-                // What is held is enough for the workers: whatever is claimed later is bound by a younger picture.
-                drop(first);
-                self.shutdown.run_until_cancelled(freed(&mut jobs)).await;
+        while !self.shutdown.is_cancelled() {
+            self.start_due(&mut bench, &mut jobs);
+            while jobs.try_join_next().is_some() {}
+            let places = places(&room, self.bench_size().saturating_sub(bench.waiting.len()));
+            let limit = places.len();
+            if limit == 0 {
+                // Enough is held: whatever is claimed later is bound by a younger picture.
+                self.until_due(&bench, async { drop(room.acquire().await) }).await;
                 continue;
             }
-            let places = places(&room, first, most);
-            let limit = places.len();
             match self.take(limit, &mut reclaim_at, &mut unanswered).await {
                 Ok(claimed) if claimed.is_empty() => {
                     drop(places);
-                    self.wait(&mut backoff).await;
+                    bench.drained = true;
+                    self.start_due(&mut bench, &mut jobs);
+                    self.wait(&bench, &mut backoff).await;
                 }
                 Ok(claimed) => {
                     backoff.reset();
-                    let drained = claimed.len() < limit;
-                    self.start((claimed, drained), places, &mut jobs).await;
+                    bench.drained = claimed.len() < limit;
+                    self.seat(claimed, places, &mut bench, &mut jobs).await;
                 }
-                Err(error) => self.pause(&error, &mut backoff).await,
+                Err(error) => {
+                    drop(places);
+                    self.pause(&error, &bench, &mut backoff).await;
+                }
             }
-            while jobs.try_join_next().is_some() {}
         }
+        self.hand_back(bench).await;
         if self.settle_claims(&mut unanswered).await.is_err() {
             tracing::warn!(task = %self.task, "claims without an answer are left to their lease");
         }
         self.drain(jobs).await;
+    }
+
+    /// Waits for what is awaited, or until a start is due or the process ends; whichever comes first.
+    async fn until_due(&self, bench: &Bench, awaited: impl Future<Output = ()>) {
+        let due = async {
+            let Some(due) = bench.due() else { return std::future::pending().await };
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                () = self.going.ended() => {}
+            }
+        };
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = due => {}
+            () = awaited => {}
+        }
+    }
+
+    /// Hands back what has not started.
+    async fn hand_back(&self, bench: Bench) {
+        let tickets: Vec<_> = bench.waiting.iter().map(|waiting| waiting.job.ticket.clone()).collect();
+        if tickets.is_empty() {
+            return;
+        }
+        if let Err(error) = self.app.queue.release(&self.task, &self.name, &tickets).await {
+            tracing::warn!(task = %self.task, jobs = tickets.len(), %error, "jobs could not be handed back; their leases end");
+        }
     }
 
     /// Takes jobs that lost their consumer, when it is time for that, and new ones otherwise.
@@ -163,47 +199,41 @@ impl Consumer {
         }
     }
 
-    async fn wait(&self, backoff: &mut Backoff) {
-        match self.shutdown.run_until_cancelled(self.app.queue.wait(&self.task, WAIT)).await {
-            Some(Ok(())) => backoff.reset(),
-            Some(Err(error)) => self.pause(&error, backoff).await,
-            None => {}
+    async fn wait(&self, bench: &Bench, backoff: &mut Backoff) {
+        let mut failed = None;
+        let more = async { failed = self.app.queue.wait(&self.task, WAIT).await.err() };
+        self.until_due(bench, more).await;
+        match failed {
+            Some(error) => self.pause(&error, bench, backoff).await,
+            None => backoff.reset(),
         }
     }
 
-    async fn pause(&self, error: &QueueError, backoff: &mut Backoff) {
+    async fn pause(&self, error: &QueueError, bench: &Bench, backoff: &mut Backoff) {
         let pause = backoff.next();
         if backoff.is_first() {
             tracing::warn!(task = %self.task, %error, "the queue cannot be used; the consumer tries again until it can");
         }
-        self.shutdown.run_until_cancelled(tokio::time::sleep(pause)).await;
+        self.until_due(bench, tokio::time::sleep(pause)).await;
     }
 
-    /// Starts jobs, each in a place of its own; suspects one by one, when all others have ended.
-    async fn start(
+    /// Gives claimed jobs a place each; suspects start one by one, when all others have ended.
+    async fn seat(
         self: &Arc<Self>,
-        (claimed, drained): (Vec<Claimed>, bool),
+        claimed: Vec<Claimed>,
         mut places: Vec<OwnedSemaphorePermit>,
+        bench: &mut Bench,
         jobs: &mut JoinSet<()>,
     ) {
         let claimed_at = Instant::now();
         // After a pause longer than the lease a consumer takes over from itself: what still runs here goes on.
         let claimed = claimed.into_iter().filter(|job| !self.held.has(&job.ticket));
         let (suspects, others): (Vec<_>, Vec<_>) = claimed.partition(|job| job.attempt >= SUSPECT_ATTEMPT);
-        for run in self.bind(others, drained) {
-            let run: Vec<_> =
-                run.into_iter().map(|bound| (self.held.hold(&bound.job.ticket), places.pop(), bound)).collect();
-            let consumer = Arc::clone(self);
-            // One task for a run: its readings are all handed to the model before its worker, woken by the first, comes
-            // to look. That is what makes them one batch.
-            jobs.spawn(async move {
-                let mut each = Vec::with_capacity(run.len());
-                for (hold, place, bound) in run {
-                    each.push(consumer.run_bound(bound, claimed_at, (hold, place)));
-                }
-                join_all(each).await;
-            });
-        }
+        self.note_deadlines(&others);
+        bench.waiting.extend(others.into_iter().map(|job| {
+            let hold = self.held.hold(&job.ticket);
+            Waiting { job, claimed_at, hold, place: places.pop() }
+        }));
         let mut suspects = suspects.into_iter();
         let Some(suspect) = suspects.next() else { return };
         // Only one is kept: if it kills this process, the others have not been started.
@@ -217,20 +247,16 @@ impl Consumer {
         let (consumer, hold, place) = (Arc::clone(self), self.held.hold(&suspect.ticket), places.pop());
         self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;
         jobs.spawn(async move {
-            consumer.run_job(&suspect, (claimed_at, false), &hold).await;
+            consumer.run_job(&suspect, (claimed_at, false), (&hold, None)).await;
             drop(place);
         });
         self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;
     }
 
     /// Runs one job of a run; a panic on it leaves it to its lease, and not its neighbours.
-    async fn run_bound(
-        &self,
-        Bound { job, hopeless }: Bound,
-        claimed_at: Instant,
-        (hold, place): (Hold, Option<OwnedSemaphorePermit>),
-    ) {
-        let work = self.run_job(&job, (claimed_at, hopeless), &hold);
+    async fn run_waiting(&self, waiting: Waiting, hopeless: bool, started: Option<Arc<Started>>) {
+        let Waiting { job, claimed_at, hold, place } = waiting;
+        let work = self.run_job(&job, (claimed_at, hopeless), (&hold, started));
         if AssertUnwindSafe(work).catch_unwind().await.is_err() {
             tracing::error!(task = %self.task, job_id = %job.ticket.job_id, "a job's run panicked; its lease ends");
         }
@@ -277,22 +303,10 @@ impl Consumer {
     }
 }
 
-/// Waits until a run has ended, or some of its jobs may have: a run's task ends with the last of them.
-async fn freed(jobs: &mut JoinSet<()>) {
-    if matches!(tokio::time::timeout(WINDOW_LOOK, jobs.join_next()).await, Ok(None)) {
-        tokio::time::sleep(WINDOW_LOOK).await;
-    }
-}
-
 /// As many places as are free now, `most` at the most.
-fn places(room: &Arc<Semaphore>, first: OwnedSemaphorePermit, most: usize) -> Vec<OwnedSemaphorePermit> {
-    let mut places = vec![first];
-    while places.len() < most
-        && let Ok(place) = Arc::clone(room).try_acquire_owned()
-    {
-        places.push(place);
-    }
-    places
+fn places(room: &Arc<Semaphore>, most: usize) -> Vec<OwnedSemaphorePermit> {
+    let free = std::iter::from_fn(|| Arc::clone(room).try_acquire_owned().ok());
+    free.take(most).collect()
 }
 
 /// Doubling pauses while the queue cannot be used.

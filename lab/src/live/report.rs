@@ -83,6 +83,7 @@ fn policies<'a>(found: &'a Found, of: impl Fn(&'a Run) -> &'a Figures) -> String
         "in time %",
         "right of those %",
         "accurate tier %",
+        "moved %",
         "p50 ms",
         "p95 ms",
         "p99 ms",

@@ -35,7 +35,7 @@ impl Feed {
     }
 
     fn room(&self, left_ms: u64) -> Option<u32> {
-        self.admission.room("pump", Priority::Normal, Some(Duration::from_millis(left_ms)))
+        self.admission.room("pump", Priority::Normal, Some(Duration::from_millis(left_ms)), None)
     }
 }
 
@@ -70,8 +70,11 @@ fn jobs_that_waited_throughout_show_what_consumers_can_do() {
     assert!((feed.rate().unwrap() - 200.0).abs() < 1e-9, "known with the first interval");
     assert_eq!(feed.room(500), Some(100));
     assert_eq!(feed.room(1), Some(1), "one is always worth a try");
-    assert_eq!(feed.admission.room("pump", Priority::High, Some(Duration::from_secs(1))), None);
-    assert_eq!(feed.admission.room("pump", Priority::Low, None), None, "nothing was promised");
+    assert_eq!(feed.admission.room("pump", Priority::High, Some(Duration::from_secs(1)), None), None);
+    assert_eq!(feed.admission.room("pump", Priority::Low, None, None), None, "nothing was promised");
+    let left = Some(Duration::from_millis(500));
+    let at_need = |rate| feed.admission.room("pump", Priority::Normal, left, Some(rate));
+    assert_eq!((at_need(1_000.0), at_need(10.0)), (Some(500), Some(100)), "whichever is faster");
     feed.look(8, 1_000, 10, 100);
     let after_one_constant = feed.rate().unwrap();
     assert!((300.0..=400.0).contains(&after_one_constant), "two seconds of 400 a second: {after_one_constant}");
@@ -87,7 +90,7 @@ fn the_shorter_of_promise_and_deadline_counts() {
     feed.look(2, 1_000, 10, 25);
     assert_eq!(feed.room(500), Some(50));
     assert_eq!(feed.room(10_000), Some(200));
-    assert_eq!(feed.admission.room("pump", Priority::Normal, None), Some(200));
+    assert_eq!(feed.admission.room("pump", Priority::Normal, None, None), Some(200));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One claimed job, from its claim to its ending.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::reading::Input;
@@ -7,6 +8,7 @@ use shared::schema::TaskSchema;
 use tokio::time::Instant;
 
 use super::Consumer;
+use super::going::Started;
 use super::held::Hold;
 use super::settle::{Departure, Failure};
 use crate::answering::{self, Asked, Given};
@@ -19,14 +21,21 @@ const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 impl Consumer {
     /// Runs a job and settles it, unless it is called off.
-    pub(super) async fn run_job(&self, job: &Claimed, (claimed_at, hopeless): (Instant, bool), hold: &Hold) {
-        let work = self.run_held(job, (claimed_at, hopeless));
+    ///
+    /// `started` is its part in a run that others wait behind; it goes when the model has answered.
+    pub(super) async fn run_job(
+        &self,
+        job: &Claimed,
+        (claimed_at, hopeless): (Instant, bool),
+        (hold, started): (&Hold, Option<Arc<Started>>),
+    ) {
+        let work = self.run_held(job, (claimed_at, hopeless), started);
         if hold.called_off().run_until_cancelled(work).await.is_none() {
             tracing::info!(job_id = %job.ticket.job_id, attempt = job.attempt, "job called off: cancelled, or taken over");
         }
     }
 
-    async fn run_held(&self, job: &Claimed, (claimed_at, hopeless): (Instant, bool)) {
+    async fn run_held(&self, job: &Claimed, (claimed_at, hopeless): (Instant, bool), started: Option<Arc<Started>>) {
         let exhausted = job.attempt > self.app.config.queue.max_attempts;
         let entry = match &job.entry {
             Ok(entry) => entry,
@@ -47,6 +56,7 @@ impl Consumer {
         } else {
             self.infer(entry, deadline).await
         };
+        drop(started);
         let cascaded = ended.as_ref().ok().and_then(|given| cascaded(entry, given));
         let entry = cascaded.as_ref().unwrap_or(entry);
         let accuracy = entry.decision.tier.as_deref().and_then(|tier| load.accuracy_of(tier));

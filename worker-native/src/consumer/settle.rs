@@ -102,7 +102,10 @@ impl Consumer {
         let record = ResultRecord { attempts, ..self.record(job, entry, departure, outcome, answer, error) };
         let Some(result) = to_json(&record) else { return };
         let settlement = Settlement { ticket: job.ticket.clone(), outcome, result, awaited: entry.awaited, failures };
-        let Some(settled) = self.store(settlement).await else {
+        let storing = Instant::now();
+        let stored = self.store(settlement).await;
+        self.settling.took(storing.elapsed());
+        let Some(settled) = stored else {
             tracing::warn!(job_id = %entry.job_id, "job not settled in time; another consumer runs it again");
             return;
         };

@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::decisions::Case;
 use crate::engine::index::Index;
 use crate::queue::{Bound, Enqueued, Entry, Full, NewJob, Once, Priority, Stored};
-use crate::routing::{Advice, DecisionRecord, Weighed, choose};
+use crate::routing::{Advice, DecisionRecord, Weighed, choose, planner};
 
 #[derive(Debug, Serialize)]
 struct Receipt<'a> {
@@ -73,7 +73,8 @@ pub(super) async fn hand_in(
     });
     let applied =
         Applied { task: task.clone(), decision: Some(entry.decision.clone()), job_id: Some(entry.job_id.clone()) };
-    let room = app.admission.room(&task, entry.priority, left);
+    let at_need = planner::rate_at_need(&app, &task).filter(|_| entry.binding.movable);
+    let room = app.admission.room(&task, entry.priority, left, at_need);
     let (tenant, size, case) = (entry.tenant.clone(), full::size(&entry), Case::of_job(&entry));
     let job = NewJob { entry, left, room, once };
     let answer = match app.queue.enqueue(&task, vec![job]).await {

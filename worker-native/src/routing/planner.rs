@@ -8,11 +8,12 @@
 mod state;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::catalog::CatalogTask;
-use shared::policy::{Plan, Reason};
+use shared::policy::plan::HEADROOM;
+use shared::policy::{Plan, PolicyKind, Reason};
 use shared::reading::Priority;
 use shared::snapshot::TaskLoad;
 
@@ -20,6 +21,7 @@ use super::meters::{Keepers, Recent, Shares};
 use super::presence::{Line, Peers};
 use super::{Advice, DecisionRecord, policies};
 use crate::app::App;
+use crate::engine::Pool;
 use crate::queue::{Counts, QueueError};
 use state::{State, whole};
 
@@ -189,13 +191,34 @@ fn work(app: &App, task: &str) -> (u32, u64) {
     if !app.config.role.consumes() {
         return (0, 0);
     }
+    let pools = pools(app, task);
+    (whole(workers_of(&pools) as u128), pools.iter().map(|pool| pool.run_ns()).sum())
+}
+
+/// Jobs a second that consumers settle where they must, with the cheapest tier; none where they may not change tiers.
+pub(crate) fn rate_at_need(app: &App, task: &str) -> Option<f64> {
+    let load = app.snapshots.load(task);
+    let plan = load.plan.filter(|_| app.policies.of(task).policy.kind == PolicyKind::SlackSplit)?;
+    let cheapest = load.tiers.iter().map(|tier| tier.profile().server_us()).fold(f32::INFINITY, f32::min);
+    let rate = HEADROOM * plan.workers * 1e6 / cheapest;
+    (rate.is_finite() && rate > 0.0).then(|| rate.into())
+}
+
+/// The pools of a task's tiers.
+fn pools(app: &App, task: &str) -> Vec<Arc<Pool>> {
     let index = app.engine.index();
-    let Some(task) = index.tasks.get(task) else { return (0, 0) };
-    let of_tiers = task.models.values().filter(|model| model.folder.tier.is_some());
-    let pools: Vec<_> =
-        of_tiers.flat_map(|model| model.versions.values()).filter_map(|version| version.pool()).collect();
-    // Pools of several models share the processor's cores.
+    let models = index.tasks.get(task).into_iter().flat_map(|task| task.models.values());
+    let versions = models.filter(|model| model.folder.tier.is_some()).flat_map(|model| model.versions.values());
+    versions.filter_map(|version| version.pool()).collect()
+}
+
+/// Runs of these pools that this machine makes at once: pools of several models share the processor's cores.
+fn workers_of(pools: &[Arc<Pool>]) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = pools.iter().map(|pool| pool.workers()).max().unwrap_or(0).min(cores);
-    (whole(workers as u128), pools.iter().map(|pool| pool.run_ns()).sum())
+    pools.iter().map(|pool| pool.workers()).max().unwrap_or(0).min(cores)
+}
+
+/// Runs of a task that this process makes at once, at least 1.
+pub(crate) fn workers(app: &App, task: &str) -> usize {
+    workers_of(&pools(app, task)).max(1)
 }
