@@ -4,8 +4,8 @@
 
 use std::any::Any;
 
-use shared::problem::{ErrorCode, PROBLEM_JSON, Problem};
-use shared::reading::{Fault, Rejection};
+use shared::problem::{ErrorCode, PROBLEM_JSON, Problem, shed_detail, whole_seconds};
+use shared::reading::{Fault, Priority, Rejection};
 use worker::Response;
 
 use crate::origin::OriginError;
@@ -19,13 +19,21 @@ pub(crate) struct Failure {
     faults: Vec<Fault>,
     /// The methods a path has, for a 405.
     allow: Option<String>,
+    /// When to come back, in milliseconds, where that is known.
+    retry_after_ms: Option<u32>,
     cause: Option<String>,
 }
 
 impl Failure {
     /// A failure that the caller can read whole.
     pub(crate) fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), faults: vec![], allow: None, cause: None }
+        Self { code, detail: detail.into(), faults: vec![], allow: None, retry_after_ms: None, cause: None }
+    }
+
+    /// The reading's class is being shed.
+    pub(crate) fn shed(task: &str, class: Priority, after_ms: u32) -> Self {
+        let detail = shed_detail(task, class, after_ms);
+        Self { retry_after_ms: Some(after_ms), ..Self::new(ErrorCode::LoadShed, detail) }
     }
 
     /// No such path.
@@ -76,9 +84,10 @@ impl Failure {
     /// The answer: a problem document with the headers that belong to its code.
     pub(crate) fn to_response(&self, path: &str, request_id: &str) -> Response {
         let problem = Problem::new(self.code, &self.detail, path, &self.faults, request_id);
+        let problem = problem.with_retry_after_ms(self.retry_after_ms);
         let problem = if routes::is_oip(path) { problem.with_error() } else { problem };
         let response = answer::text(self.code.http_status(), PROBLEM_JSON, problem.to_json(), request_id);
-        if let Some(seconds) = self.code.retry_after_s() {
+        if let Some(seconds) = self.retry_after_ms.map(whole_seconds).or(self.code.retry_after_s()) {
             answer::set(response.headers(), "retry-after", &seconds.to_string());
         }
         if let Some(allow) = &self.allow {

@@ -17,17 +17,21 @@ pub(crate) async fn handle(door: Door, mut request: Request, visit: &mut Visit<'
     let now_ms = clock::now_ms();
     let known = state::catalog(|keeper| keeper.known(now_ms));
     let plan = state::snapshots(|snapshots| {
-        let plan = plan((&body, &visit.line.request_id), known.as_ref(), snapshots, visit.config, now_ms);
-        if let Ok(Forward { task: Some(task), .. }) = &plan.outcome {
-            snapshots.count_sent(task);
-        }
-        plan
+        plan((&body, &visit.line.request_id), known.as_ref(), snapshots, visit.config, now_ms)
     });
     if plan.refresh {
         refresh::snapshots(visit.ctx, &visit.origin);
     }
     let forward = plan.outcome?;
     note(&forward, visit);
+    if let Some(task) = &forward.task {
+        // What came before under its key is answered as then, and only the origin knows.
+        let is_repeatable = answer::get(request.headers(), headers::IDEMPOTENCY_KEY).is_some();
+        if let Some(after_ms) = forward.shed_ms.filter(|_| !is_repeatable) {
+            return Err(Failure::shed(task, forward.class, after_ms));
+        }
+        state::snapshots(|snapshots| snapshots.count_sent(task));
+    }
 
     let map = origin::passed_on(request.headers(), &visit.line.request_id);
     advise(&forward, &map, state::keeper(&visit.line.request_id));

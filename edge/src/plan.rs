@@ -6,7 +6,7 @@
 use shared::headers::SHARE_UNITS;
 use shared::policy::{self, Draws, JobSpec, Mode, Moment, Reason};
 use shared::problem::ErrorCode;
-use shared::reading::{self, Rejection, Request};
+use shared::reading::{self, Priority, Rejection, Request};
 use shared::snapshot::TaskLoad;
 use shared::snapshot::cache::{Sight, SnapshotCache};
 
@@ -31,6 +31,11 @@ pub(crate) struct Forward {
     pub(crate) deadline_ms: Option<u64>,
     /// The advice; none leaves the decision to the origin.
     pub(crate) advice: Option<Advice>,
+    /// How urgent it is.
+    pub(crate) class: Priority,
+    /// Its class is being shed: when to come back, in milliseconds. Not for what may be a repetition, which only the
+    /// origin can know.
+    pub(crate) shed_ms: Option<u32>,
 }
 
 /// The edge's decision.
@@ -92,16 +97,26 @@ fn decide(request: &Request<'_>, draws: Draws, snapshots: &SnapshotCache, config
         Sight::Stale(load, age_ms) => (Some((load, age_ms)), true),
         Sight::Blind => (None, true),
     };
+    let advised = load.and_then(|(load, age_ms)| advise(request, load, Moment { age_ms, sent, draws }, config));
+    let (advice, shed_ms) = advised.map_or((None, None), |(advice, shed_ms)| (Some(advice), shed_ms));
     let forward = Forward {
         task: Some(request.task.schema.name.clone()),
         deadline_ms: request.deadline_ms,
-        advice: load.and_then(|(load, age_ms)| advise(request, load, Moment { age_ms, sent, draws }, config)),
+        advice,
+        class: request.priority.unwrap_or_default(),
+        shed_ms,
     };
     Plan { outcome: Ok(forward), refresh }
 }
 
-/// The advice for a reading; none where the snapshot does not know the tiers it would speak of.
-fn advise(request: &Request<'_>, load: &TaskLoad, moment: Moment, config: &EdgeConfig) -> Option<Advice> {
+/// The advice for a reading, and when it had better come back where its class is being shed; none where the snapshot does
+/// not know the tiers it would speak of.
+fn advise(
+    request: &Request<'_>,
+    load: &TaskLoad,
+    moment: Moment,
+    config: &EdgeConfig,
+) -> Option<(Advice, Option<u32>)> {
     let pinned_tier = match &request.model_name {
         // Which models of that type there are, and which of them serves a tier, only the origin knows for sure.
         None if request.model_type.is_some() => return None,
@@ -120,7 +135,7 @@ fn advise(request: &Request<'_>, load: &TaskLoad, moment: Moment, config: &EdgeC
     };
     let decision = policy::route(&config.policy, load, &job, &moment);
     let tier = load.tiers.get(decision.tier)?.tier.clone();
-    Some(Advice {
+    let advice = Advice {
         tier,
         reason: decision.reason,
         depth: decision.depth,
@@ -128,7 +143,8 @@ fn advise(request: &Request<'_>, load: &TaskLoad, moment: Moment, config: &EdgeC
         mode: decision.mode,
         propensity: parts(decision.propensity),
         share: parts(decision.share),
-    })
+    };
+    Some((advice, decision.shed_ms()))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped, and a NaN is 0")]

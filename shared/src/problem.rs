@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::reading::Fault;
+use crate::reading::{Fault, Priority};
 
 /// Every way a request can fail, with its public name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,6 +46,8 @@ pub enum ErrorCode {
     QueueFull,
     /// The queue holds as much of one tenant as it may.
     TenantQueueFull,
+    /// More readings come in than the workers can answer, and this one's class is turned away in part.
+    LoadShed,
     /// The queue cannot be reached, so a 202 would be a lie.
     QueueUnavailable,
     /// Too many readings wait for the model.
@@ -68,7 +70,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, for tables and tests.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::InvalidJson,
         Self::InvalidQuery,
         Self::InvalidHeader,
@@ -87,6 +89,7 @@ impl ErrorCode {
         Self::JobEnded,
         Self::QueueFull,
         Self::TenantQueueFull,
+        Self::LoadShed,
         Self::QueueUnavailable,
         Self::Overloaded,
         Self::ModelUnavailable,
@@ -120,6 +123,7 @@ impl ErrorCode {
             Self::JobEnded => "job-ended",
             Self::QueueFull => "queue-full",
             Self::TenantQueueFull => "tenant-queue-full",
+            Self::LoadShed => "load-shed",
             Self::QueueUnavailable => "queue-unavailable",
             Self::Overloaded => "overloaded",
             Self::ModelUnavailable => "model-unavailable",
@@ -144,7 +148,7 @@ impl ErrorCode {
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::InvalidReading | Self::IdempotencyConflict => 422,
-            Self::TenantQueueFull => 429,
+            Self::TenantQueueFull | Self::LoadShed => 429,
             Self::ModelFailed | Self::Internal => 500,
             Self::BadGateway => 502,
             Self::QueueFull
@@ -178,6 +182,7 @@ impl ErrorCode {
             Self::JobEnded => "The job has ended",
             Self::QueueFull => "The queue is full",
             Self::TenantQueueFull => "The queue holds enough of this tenant",
+            Self::LoadShed => "Readings of this class are turned away for now",
             Self::QueueUnavailable => "The queue cannot be reached",
             Self::Overloaded => "Too many readings wait for this model",
             Self::ModelUnavailable => "The model is not loaded",
@@ -194,7 +199,9 @@ impl ErrorCode {
     #[must_use]
     pub const fn retry_after_s(self) -> Option<u32> {
         match self {
-            Self::QueueFull | Self::TenantQueueFull | Self::Overloaded | Self::IdempotencyInFlight => Some(1),
+            Self::QueueFull | Self::TenantQueueFull | Self::LoadShed | Self::Overloaded | Self::IdempotencyInFlight => {
+                Some(1)
+            }
             Self::QueueUnavailable | Self::ModelUnavailable | Self::OriginUnavailable => Some(5),
             Self::InvalidJson
             | Self::InvalidQuery
@@ -220,6 +227,23 @@ impl ErrorCode {
     }
 }
 
+/// Of a [`ErrorCode::LoadShed`]: the `detail` that both services give.
+#[must_use]
+pub fn shed_detail(task: &str, class: Priority, after_ms: u32) -> String {
+    let class = class.name();
+    format!(
+        "task `{task}` gets more readings than its workers can answer, so part of the class `{class}` is turned away; \
+         nothing was stored, come back in {after_ms} ms"
+    )
+}
+
+/// The value of `Retry-After` for an exact time: whole seconds, at least one.
+#[must_use]
+pub const fn whole_seconds(after_ms: u32) -> u32 {
+    let seconds = after_ms.div_ceil(1_000);
+    if seconds == 0 { 1 } else { seconds }
+}
+
 /// The media type of [`Problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -242,6 +266,9 @@ pub struct Problem<'a> {
     /// `running`.
     #[serde(skip_serializing_if = "Option::is_none")]
     stage: Option<&'a str>,
+    /// When a try is worth it, in milliseconds, where that is known more exactly than `Retry-After` can say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u32>,
     /// What the Open Inference Protocol's clients show; on its paths only.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
@@ -261,6 +288,7 @@ impl<'a> Problem<'a> {
             errors,
             request_id,
             stage: None,
+            retry_after_ms: None,
             error: None,
         }
     }
@@ -269,6 +297,13 @@ impl<'a> Problem<'a> {
     #[must_use]
     pub const fn with_stage(mut self, stage: Option<&'a str>) -> Self {
         self.stage = stage;
+        self
+    }
+
+    /// The same with the time after which a try is worth it, in milliseconds.
+    #[must_use]
+    pub const fn with_retry_after_ms(mut self, after_ms: Option<u32>) -> Self {
+        self.retry_after_ms = after_ms;
         self
     }
 
@@ -289,36 +324,4 @@ impl<'a> Problem<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_code_has_its_own_name_and_an_error_status() {
-        let mut names = std::collections::BTreeSet::new();
-        for code in ErrorCode::ALL {
-            assert!(names.insert(code.name()), "{} twice", code.name());
-            assert!((400..600).contains(&code.http_status()));
-            let retryable = matches!(code.http_status(), 429 | 503) || code == ErrorCode::IdempotencyInFlight;
-            assert_eq!(code.retry_after_s().is_some(), retryable, "{}", code.name());
-        }
-    }
-
-    #[test]
-    fn the_document_has_the_members_of_the_rfc() {
-        let fault = Fault::new("#/sensor_data/pressure", "missing", "pressure is missing");
-        let json = Problem::new(ErrorCode::InvalidReading, "1 fault", "/predict", &[fault], "r1").to_json();
-        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(value["type"], "urn:infer-router:problem:invalid-reading");
-        assert_eq!(value["status"], 422);
-        assert_eq!(value["errors"][0]["pointer"], "#/sensor_data/pressure");
-        assert_eq!(value["request_id"], "r1");
-        assert!(value.get("error").is_none(), "{value}");
-    }
-
-    #[test]
-    fn the_open_inference_protocol_gets_its_error_beside() {
-        let json = Problem::new(ErrorCode::NotFound, "no such model", "/v2/models/m", &[], "r1").with_error().to_json();
-        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!((&value["error"], &value["detail"]), (&"no such model".into(), &"no such model".into()));
-    }
-}
+mod tests;

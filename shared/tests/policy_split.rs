@@ -112,6 +112,7 @@ fn what_the_caller_asks_for_comes_before_the_split() {
     let decision = decide(&load, &pinned, &Moment::default());
     assert_eq!((decision.tier, decision.reason), (1, Reason::CallerPinned));
     assert!(decision.refuse.is_some(), "one millisecond is less than the tier takes alone");
+    assert_eq!(decision.shed_ms(), None, "that rests on a profile, which only runs can mend");
 }
 
 #[test]
@@ -130,6 +131,10 @@ fn saturation_sheds_the_lowest_class_first() {
     let job = JobSpec { class: Priority::Low, deadline_ms: Some(10_000), ..JobSpec::default() };
     let refused = |age_ms| decide(&load, &job, &Moment { age_ms, ..Moment::default() }).refuse.is_some();
     assert_eq!([0, 500, 501, 4_000].map(refused), [true, true, false, false]);
+    let decision = decide(&load, &job, &Moment::default());
+    assert!(decision.shed && decision.shed_ms() == decision.refuse, "{decision:?}");
+    let urgent = decide(&load, &JobSpec { class: Priority::High, ..job }, &Moment::default());
+    assert_eq!(urgent.shed_ms(), None, "no class is shed that the plan does not name");
 }
 
 #[test]

@@ -17,10 +17,9 @@ use moka::sync::Cache as Store;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::answering::Given;
 use crate::clock::millis;
 use crate::config::DecisionsConfig;
-use crate::engine::PoolError;
+use crate::engine::{Card, PoolError};
 use crate::queue::{Entry, Outcome};
 use crate::routing::{DecisionRecord, Routed, Weighed};
 use log::Log;
@@ -30,6 +29,8 @@ const RECENT: u64 = 10_000;
 const KEEP: Duration = Duration::from_secs(3_600);
 /// The outcome of a job that there was no room for; it is no [`Outcome`], since it was never accepted.
 pub const REFUSED: &str = "refused";
+/// The outcome of a reading that was turned away as part of the share of its class that is shed; likewise.
+pub const SHED: &str = "shed";
 
 /// One offered reading: what it asked for, what was decided, how it ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,7 +57,7 @@ pub struct Case {
 /// How a reading ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct End {
-    /// The name of an [`Outcome`], or [`REFUSED`].
+    /// The name of an [`Outcome`], [`REFUSED`] or [`SHED`].
     pub outcome: String,
     /// The model that answered or was to.
     #[serde(default)]
@@ -142,20 +143,21 @@ impl Case {
         })
     }
 
-    /// Of a reading that was answered at once, or was not; `took` is what that took.
+    /// Of a reading that was answered at once, or was not: by which model, or why not; `took` is what that took.
     #[must_use]
     pub fn of_call(
         (request_id, task): (&str, &str),
         routed: &Routed,
-        given: Result<&Given, &PoolError>,
+        given: Result<&Card, &PoolError>,
         (at, took): (u64, Duration),
     ) -> Self {
-        let card = given.map_or_else(|_| routed.version.card(), |given| &given.card);
         let failed = given.err();
+        let card = given.unwrap_or_else(|_| routed.version.card());
         let outcome = match failed {
             None => Outcome::Done.name(),
             Some(PoolError::Expired { .. }) => Outcome::Expired.name(),
             Some(PoolError::Full | PoolError::Closed | PoolError::Unavailable(_)) => REFUSED,
+            Some(PoolError::Shed { .. }) => SHED,
             Some(PoolError::Invalid(_) | PoolError::Failed(_)) => Outcome::Failed.name(),
         };
         let end = End {
@@ -223,9 +225,9 @@ impl Decisions {
         self.recent.insert(case.request_id.clone(), Arc::new(case));
     }
 
-    /// A job was not accepted.
-    pub fn refused(&self, case: Case, error: &str) {
-        let end = End { outcome: REFUSED.to_owned(), error: Some(error.to_owned()), ..End::default() };
+    /// A job was not accepted; `outcome` is [`REFUSED`] or [`SHED`].
+    pub fn refused(&self, case: Case, outcome: &'static str, error: &str) {
+        let end = End { outcome: outcome.to_owned(), error: Some(error.to_owned()), ..End::default() };
         // There is no such job.
         self.tell(Case { job_id: None, ..case.ended(end) });
     }

@@ -20,6 +20,7 @@ mod predict;
 mod results;
 mod rim;
 mod rollout;
+mod shed;
 mod sse;
 mod stream;
 mod views;

@@ -11,8 +11,8 @@ pub mod sqlite;
 
 pub use contract::{
     AWAITED_TTL, Begun, Belief, Bound, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Depths, Enqueued,
-    Facts, Full, JobBook, JobQueue, Labelled, Labels, NewJob, NewLabel, Once, Outbox, Queue, QueueError, Replays,
-    ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement, Stored, Tended,
+    Facts, Full, JobBook, JobQueue, Labelled, Labels, NewFact, NewJob, NewLabel, Once, Outbox, Queue, QueueError,
+    Replays, ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement, Stored, Tended,
 };
 pub use job::{AttemptError, Claimed, Entry, JobState, Outcome, Priority, ResultRecord, Ticket};
 pub use redis::RedisQueue;

@@ -50,13 +50,26 @@ pub struct Routed {
     pub binding: Binding,
     /// What was weighed.
     pub weighed: Weighed,
+    /// Its class is being shed: when the caller should come back, in milliseconds.
+    pub shed_ms: Option<u32>,
+}
+
+/// A decision on its way to its version.
+#[derive(Debug)]
+struct Decided {
+    record: DecisionRecord,
+    weighed: Weighed,
+    shed_ms: Option<u32>,
 }
 
 impl Routed {
-    /// Takes in what a cascade made of the answer.
+    /// Takes in who answered, and what a cascade made of it.
     pub fn took(&mut self, given: Option<&Given>) {
         if let Some(given) = given {
-            self.decision.took(given.cascaded.as_ref(), given.card.tier.as_deref());
+            let last = given.card.tier.as_deref();
+            let first = given.escalated().map_or(last, |cascaded| Some(&cascaded.from.tier));
+            self.decision.answered_by(first);
+            self.decision.took(given.cascaded.as_ref(), last);
         }
     }
 }
@@ -85,13 +98,14 @@ pub fn choose(
     let gone = || NoVersion::Unavailable(format!("task `{name}` is not served any more"));
     let task = index.tasks.get(name).ok_or_else(gone)?;
     let named = request.model_name.as_deref().and_then(|name| request.task.model(name));
-    let (model, (mut decision, weighed), replaced) = match named {
+    let (model, decided, replaced) = match named {
         Some(named) => {
             let model = task.models.get(&named.name).ok_or_else(gone)?;
             (model, pinned_decision((request, request_id), model, (snapshots, policy), advice), false)
         }
         None => decide(task, snapshots, policy, (request, request_id), advice)?,
     };
+    let Decided { record: mut decision, weighed, shed_ms } = decided;
     // A chance to be in time is nothing to learn from where there is no deadline.
     decision.on_time = decision.on_time.filter(|_| request.deadline_ms.is_some());
     let key = request.sensor_id.as_deref().unwrap_or(request_id);
@@ -113,6 +127,7 @@ pub fn choose(
         decision,
         binding,
         weighed,
+        shed_ms,
     })
 }
 
@@ -121,7 +136,7 @@ fn pinned_decision(
     model: &Model,
     (snapshots, policy): (&Snapshots, &Policy),
     advice: &Advice,
-) -> (DecisionRecord, Weighed) {
+) -> Decided {
     let schema = &request.task.schema;
     let load = snapshots.load(&schema.name);
     let tier = model.folder.tier.as_deref();
@@ -138,7 +153,7 @@ fn pinned_decision(
         on_time: position.and_then(|position| record::on_time(&load, &own, position)),
         ..DecisionRecord::default()
     };
-    (record, Weighed::new(policy, &load, request, &own))
+    Decided { record, weighed: Weighed::new(policy, &load, request, &own), shed_ms: own.shed_ms() }
 }
 
 /// What the policy says here and now, with the draws that the edge has for the same request.
@@ -171,7 +186,7 @@ fn decide<'t>(
     policy: &Policy,
     (request, request_id): (&Request<'_>, &str),
     advice: &Advice,
-) -> Result<(&'t Model, (DecisionRecord, Weighed), bool), NoVersion> {
+) -> Result<(&'t Model, Decided, bool), NoVersion> {
     let schema = &request.task.schema;
     let load = snapshots.load(&schema.name);
     let own = own_decision(policy, snapshots, &load, (request, request_id), None);
@@ -202,7 +217,8 @@ fn decide<'t>(
     }
     // A model of the type that was asked for is what the caller wanted, not a substitute.
     let weighed = Weighed::new(policy, &load, request, &own);
-    Ok((model, (decision, weighed), replaced && request.model_type.is_none()))
+    let decided = Decided { record: decision, weighed, shed_ms: own.shed_ms() };
+    Ok((model, decided, replaced && request.model_type.is_none()))
 }
 
 /// The model of a tier, where it can be served and is of the type; else that of the nearest cheaper tier, then of a

@@ -136,6 +136,11 @@ fn a_snapshot_that_knows_no_tiers_gives_no_advice() {
 
 /// A cache that heard a plan `age_ms` ago, by which the dearer tier gets that share.
 fn planned_share(share: f32, age_ms: u64) -> SnapshotCache {
+    shedding(share, [0.0; 3], age_ms)
+}
+
+/// The same, with the shares of the classes that are shed.
+fn shedding(share: f32, reject: [f32; 3], age_ms: u64) -> SnapshotCache {
     let tier = |tier: &str, us: f32, accuracy| TierLoad {
         tier: tier.to_owned(),
         accuracy: Some(accuracy),
@@ -148,6 +153,7 @@ fn planned_share(share: f32, age_ms: u64) -> SnapshotCache {
         workers: 4.0,
         x0: share,
         x_inf: share,
+        reject,
         ..policy::Plan::default()
     };
     let tiers = vec![tier("fast", 100.0, 0.8), tier("accurate", 1_000.0, 0.95)];
@@ -186,6 +192,22 @@ fn the_draw_is_the_requests_own_and_the_share_comes_out() {
     assert_eq!(first, (0..1_000).map(dear).collect::<Vec<_>>(), "the same request is decided the same way");
     let share = first.iter().filter(|dear| **dear).count();
     assert!((250..=350).contains(&share), "{share}");
+}
+
+#[test]
+fn only_the_class_that_a_young_plan_sheds_is_to_come_back() {
+    let shed_ms = |class: &str, reject, age_ms| {
+        let body = format!(r#"{{"sensor_data":{{"pressure":6.5}},"priority":"{class}"}}"#);
+        planned(&body, 0, &shedding(1.0, reject, age_ms)).outcome.unwrap().shed_ms
+    };
+    let low = [0.0, 0.0, 1.0];
+    assert!(shed_ms("low", low, 0).is_some_and(|after_ms| after_ms > 0));
+    assert_eq!((shed_ms("normal", low, 0), shed_ms("high", low, 0)), (None, None));
+    assert_eq!(shed_ms("low", low, 501), None, "a burst that may be over");
+    assert!(shed_ms("high", [1.0; 3], 0).is_some());
+    // What would be late even alone is tried: profiles may be wrong.
+    let late = r#"{"sensor_data":{"pressure":6.5},"model_name":"dear","deadline_ms":1}"#;
+    assert_eq!(planned(late, 0, &shedding(1.0, [0.0; 3], 0)).outcome.unwrap().shed_ms, None);
 }
 
 #[test]

@@ -152,6 +152,17 @@ pub struct Decision {
     /// The job had better be refused: it comes too late by any tier, or its class is being shed. When to come back, in
     /// milliseconds.
     pub refuse: Option<u32>,
+    /// It is refused as part of the share of its class that the plan sheds. Without this a refusal rests on profiles,
+    /// which may be wrong, and only runs mend them.
+    pub shed: bool,
+}
+
+impl Decision {
+    /// When a job whose class is being shed should come back, in milliseconds; none for every other.
+    #[must_use]
+    pub fn shed_ms(&self) -> Option<u32> {
+        self.refuse.filter(|_| self.shed)
+    }
 }
 
 impl Default for Decision {
@@ -167,6 +178,7 @@ impl Default for Decision {
             completion_us: [0.0; MAX_TIERS],
             on_time: [0.0; MAX_TIERS],
             refuse: None,
+            shed: false,
         }
     }
 }

@@ -106,6 +106,7 @@ pub(super) fn decide(plan: &Plan, load: &TaskLoad, job: &JobSpec, pinned: Option
     // What is behind the last tier of which there are numbers is not judged.
     let judged = judge && tier < n;
     let young = micros(moment.age_ms) <= STALE * plan.period_us;
+    let refused = if judged { admit::refuse(plan, job, moment, &outlook, (hopeless, young)) } else { None };
     Decision {
         tier,
         reason,
@@ -116,7 +117,8 @@ pub(super) fn decide(plan: &Plan, load: &TaskLoad, job: &JobSpec, pinned: Option
         share: split.share,
         completion_us: view.completion,
         on_time: view.on_time,
-        refuse: if judged { admit::refuse(plan, job, moment, &outlook, (hopeless, young)) } else { None },
+        refuse: refused.map(|(after_ms, _)| after_ms),
+        shed: refused.is_some_and(|(_, is_shed)| is_shed),
     }
 }
 

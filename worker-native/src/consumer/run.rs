@@ -132,7 +132,9 @@ impl Consumer {
                     let text = error.to_string();
                     return Err(if run.is_some() { Failure::Broken(text) } else { Failure::Unstarted(text) });
                 }
-                Err(error @ (PoolError::Full | PoolError::Closed | PoolError::Unavailable(_))) => {
+                Err(
+                    error @ (PoolError::Full | PoolError::Closed | PoolError::Unavailable(_) | PoolError::Shed { .. }),
+                ) => {
                     return Err(Failure::Unstarted(error.to_string()));
                 }
             }

@@ -4,7 +4,7 @@
 
 use shared::policy::{Mode, Reason};
 
-use super::{Case, End, REFUSED};
+use super::{Case, End, REFUSED, SHED};
 use crate::queue::Outcome;
 use crate::routing::{Alternative, Cascaded, DecisionRecord, Hop, Weighed};
 
@@ -27,7 +27,7 @@ fn chosen(decision: &DecisionRecord) -> String {
     let by = if decision.by == "edge" { "the edge" } else { "the service" };
     let known = Reason::ALL.into_iter().find(|reason| reason.name() == decision.reason);
     let why = known.map_or_else(|| format!("its reason is `{}`", decision.reason), |reason| because(reason).to_owned());
-    match decision.decided_tier() {
+    match decision.chosen() {
         Some(tier) => format!("`{tier}` was chosen by {by}: {why}."),
         None => format!("A model that serves no tier was chosen by {by}: {why}."),
     }
@@ -91,7 +91,7 @@ fn rule(decision: &DecisionRecord, weighed: &Weighed) -> Vec<String> {
     let mode = mode.and_then(|name| Mode::ALL.into_iter().find(|mode| mode.name() == name));
     let mode = mode.map(|mode| format!(", in mode M{} ({}): {}", mode.number(), mode.name(), known(mode)));
     let mut told = vec![format!("The policy was `{}`, {version}{}.", weighed.policy, mode.unwrap_or_default())];
-    if let (Some(share), Some(chance), Some(tier)) = (decision.share, decision.propensity, decision.decided_tier()) {
+    if let (Some(share), Some(chance), Some(tier)) = (decision.share, decision.propensity, decision.chosen()) {
         told.push(format!(
             "It aimed at {} of the readings on the dearer tier; one like this had a chance of {} of getting `{tier}`.",
             percent(share),
@@ -157,10 +157,11 @@ fn ended(case: &Case) -> String {
         outcome if outcome == Outcome::Expired.name() => format!("Its deadline passed after {after}"),
         outcome if outcome == Outcome::Cancelled.name() => "It was called off".to_owned(),
         REFUSED => "It was refused: there was no room for it".to_owned(),
+        SHED => "It was turned away: part of its class was shed, since more came in than could be answered".to_owned(),
         outcome => format!("It ended as `{outcome}` after {after}"),
     };
     let deadline = case.weighed.as_ref().and_then(|weighed| weighed.deadline_ms);
-    let deadline = deadline.filter(|_| end.outcome != REFUSED);
+    let deadline = deadline.filter(|_| ![REFUSED, SHED].contains(&end.outcome.as_str()));
     match (deadline, case.is_on_time()) {
         (Some(ms), Some(true)) => told.push_str(&format!(", in time: the deadline was {ms} ms")),
         (Some(ms), Some(false)) => told.push_str(&format!(", too late: the deadline was {ms} ms")),
@@ -314,6 +315,7 @@ mod tests {
         assert!(expired.starts_with("Its deadline passed after 101 ms, too late") && expired.contains("The error was"));
         assert!(!told(end("cancelled", 0.0, None)).contains("too late"));
         assert_eq!(told(end(REFUSED, 0.0, None)), "It was refused: there was no room for it.");
+        assert!(told(end(SHED, 0.0, None)).starts_with("It was turned away: part of its class was shed"));
     }
 
     #[test]

@@ -92,6 +92,14 @@ pub enum PoolError {
     /// The version is not loaded and will not be by itself; the text says why.
     #[error("{0}")]
     Unavailable(String),
+    /// It was turned away before it came to a pool, as part of the share of its class that is shed.
+    #[error("{detail}")]
+    Shed {
+        /// What its caller is told.
+        detail: String,
+        /// When to come back, in milliseconds.
+        after_ms: u32,
+    },
 }
 
 impl From<RunError> for PoolError {

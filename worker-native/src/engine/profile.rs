@@ -1,7 +1,9 @@
 //! A pool's service time as a line over the size of a batch, fitted to the runs that it counted.
 //!
 //! `S(b) = alpha + beta * b` by weighted least squares; old runs fade, the warm-up stays in with a
-//! small weight, so that there is a line before the first run and again after a long silence. What
+//! small weight, so that there is a line before the first run and again after a long silence. Runs of
+//! one size say nothing of the slope, so of the warm-up its shape stays; its level follows the runs,
+//! since a machine that was busy at the start would make a seldom used model look slow for ever. What
 //! the line is used for is `shared::policy`'s.
 
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ use super::stats::Stats;
 const HALF_LIFE: Duration = Duration::from_secs(30);
 /// How many runs the warm-up's two sizes count as, each.
 const WARM_UP_RUNS: f64 = 4.0;
+/// So many runs are remembered for the level of the warm-up: by count, so that it holds however seldom they are.
+const PACE_RUNS: f64 = 32.0;
 /// A mean over this multiple of the line counts as this multiple: one stall of the machine must not make every deadline
 /// look hopeless.
 const MOST: f64 = 4.0;
@@ -44,6 +48,14 @@ impl Sums {
         for sum in [&mut self.w, &mut self.wb, &mut self.wbb, &mut self.wt, &mut self.wbt, &mut self.wtt] {
             *sum *= by;
         }
+        self
+    }
+
+    /// The same where every run takes `pace` times as long.
+    fn paced(mut self, pace: f64) -> Self {
+        self.wt *= pace;
+        self.wbt *= pace;
+        self.wtt *= pace * pace;
         self
     }
 
@@ -79,11 +91,32 @@ impl Sums {
     }
 }
 
+/// What runs take by what the warm-up says they take: the geometric mean of lately, in logarithms.
+#[derive(Debug)]
+struct Pace {
+    log: f64,
+    runs: f64,
+}
+
+impl Pace {
+    /// Takes in `runs` more, and the sum of their logarithms.
+    fn saw(&mut self, runs: f64, logs: f64) {
+        let all = self.runs + runs;
+        self.log = (self.log * self.runs + logs) / all;
+        self.runs = all.min(PACE_RUNS);
+    }
+
+    fn get(&self) -> f64 {
+        self.log.exp()
+    }
+}
+
 /// The fit of one pool.
 #[derive(Debug)]
 pub(super) struct Fit {
     cap: u16,
     warm_up: Sums,
+    pace: Pace,
     sums: Sums,
     seen: Vec<[u64; 3]>,
     at: Instant,
@@ -102,7 +135,8 @@ impl Fit {
             add(max_batch, largest);
         }
         let cap = u16::try_from(max_batch).unwrap_or(u16::MAX);
-        Self { cap, warm_up, sums: Sums::default(), seen: Vec::new(), at: Instant::now() }
+        let pace = Pace { log: 0.0, runs: WARM_UP_RUNS };
+        Self { cap, warm_up, pace, sums: Sums::default(), seen: Vec::new(), at: Instant::now() }
     }
 
     /// The line, with what was counted since it was asked for last.
@@ -110,7 +144,9 @@ impl Fit {
         let passed = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;
         self.sums = self.sums.scaled(0.5_f64.powf(passed / HALF_LIFE.as_secs_f64()));
-        let (alpha, beta, _) = self.sums.plus(self.warm_up).line();
+        let (alpha, beta, _) = self.line();
+        let (first_alpha, first_beta, _) = self.warm_up.line();
+        let (mut new_runs, mut logs) = (0.0, 0.0);
         for (size, counted) in stats.sizes().enumerate() {
             if self.seen.len() <= size {
                 self.seen.push([0; 3]);
@@ -123,10 +159,17 @@ impl Fit {
                 let (mean, square) = (micros / runs, squares / runs);
                 let over = (mean / (MOST * (alpha + beta * rows)).max(1.0)).max(1.0);
                 self.sums.add(runs, rows, mean / over, square / (over * over));
+                new_runs += runs;
+                logs += runs * (mean / over / (first_alpha + first_beta * rows).max(1.0)).max(1e-6).ln();
             }
         }
-        let (alpha, beta, sd) = self.sums.plus(self.warm_up).line();
+        self.pace.saw(new_runs, logs);
+        let (alpha, beta, sd) = self.line();
         Profile { alpha_us: to_f32(alpha), beta_us: to_f32(beta), sd_us: to_f32(sd), cap: self.cap }
+    }
+
+    fn line(&self) -> (f64, f64, f64) {
+        self.sums.plus(self.warm_up.paced(self.pace.get())).line()
     }
 }
 
@@ -162,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_follows_the_runs_and_comes_back_to_the_warm_up() {
+    fn the_line_follows_the_runs_and_keeps_their_level_when_they_fade() {
         let stats = Stats::new(8, micros(900), None);
         let mut fit = Fit::new(micros(900), micros(4_400), 8);
         for rows in [1_u64, 2, 4, 8].into_iter().cycle().take(4_000) {
@@ -171,10 +214,27 @@ mod tests {
         let now = Instant::now();
         let profile = fit.update(&stats, now);
         assert!((profile.alpha_us - 1_000.0).abs() < 50.0 && (profile.beta_us - 1_000.0).abs() < 20.0, "{profile:?}");
-        // What is left of it is the warm-up, which was quicker.
         assert!(profile.sd_us < 200.0, "{profile:?}");
+        // What is left of it is the warm-up, at the pace of the runs: about twice what it said.
         let later = fit.update(&stats, now + HALF_LIFE * 40);
-        assert!((later.alpha_us - 400.0).abs() < 1.0 && (later.beta_us - 500.0).abs() < 1.0, "{later:?}");
+        assert!((later.alpha_us - 850.0).abs() < 20.0 && (later.beta_us - 1_060.0).abs() < 20.0, "{later:?}");
+    }
+
+    #[test]
+    fn a_slow_warm_up_is_outweighed_by_runs_however_seldom_they_are() {
+        // As on a machine that was busy at the start: twenty times what it takes.
+        let stats = Stats::new(8, micros(20_000), None);
+        let mut fit = Fit::new(micros(20_000), micros(160_000), 8);
+        let start = Instant::now();
+        let mut profile = fit.update(&stats, start);
+        for minute in 1..=30 {
+            stats.ran(1, 1, micros(1_000));
+            profile = fit.update(&stats, start + Duration::from_secs(60 * minute));
+        }
+        let (single, full) = (profile.batch_us(1), profile.batch_us(8));
+        assert!(single < 2_000.0, "{profile:?}");
+        // Of the shape nothing else is known than what the warm-up saw.
+        assert!((full / single - 8.0).abs() < 1.0, "{profile:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! has the rest.
 
 use axum::response::{IntoResponse, Response};
-use shared::problem::ErrorCode;
+use shared::problem::{ErrorCode, whole_seconds};
 use shared::reading::{Fault, Rejection};
 
 use crate::engine::PoolError;
@@ -22,6 +22,8 @@ pub struct ApiError {
     pub(super) cause: Option<String>,
     /// Seconds after which a try is worth it, where that is known better than by the code alone.
     pub(super) retry_after: Option<u32>,
+    /// The same in milliseconds, where it is known so exactly.
+    pub(super) retry_after_ms: Option<u32>,
     /// Where a deadline passed.
     pub(super) stage: Option<&'static str>,
 }
@@ -29,7 +31,8 @@ pub struct ApiError {
 impl ApiError {
     /// A failure that the caller can read whole.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), faults: vec![], cause: None, retry_after: None, stage: None }
+        let detail = detail.into();
+        Self { code, detail, faults: vec![], cause: None, retry_after: None, retry_after_ms: None, stage: None }
     }
 
     /// A failure whose cause is for the log only.
@@ -42,6 +45,12 @@ impl ApiError {
         let detail = detail.into();
         let fault = Fault::new(pointer, kind, detail.clone());
         Self { faults: vec![fault], ..Self::new(ErrorCode::InvalidReading, detail) }
+    }
+
+    /// The reading's class is being shed; it may come back after so many milliseconds.
+    pub(super) fn shed(detail: String, after_ms: u32) -> Self {
+        let retry_after = Some(whole_seconds(after_ms));
+        Self { retry_after, retry_after_ms: Some(after_ms), ..Self::new(ErrorCode::LoadShed, detail) }
     }
 
     /// Seconds after which a try is worth it; none leaves that to the code.
@@ -111,6 +120,7 @@ impl From<PoolError> for ApiError {
             },
             PoolError::Invalid(detail) => Self::new(ErrorCode::InvalidReading, detail),
             PoolError::Unavailable(detail) => Self::new(ErrorCode::ModelUnavailable, detail),
+            PoolError::Shed { detail, after_ms } => Self::shed(detail, after_ms),
             PoolError::Failed(cause) => Self::caused(
                 ErrorCode::ModelFailed,
                 "the model could not answer this reading; the log has the cause",

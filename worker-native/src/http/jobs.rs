@@ -21,8 +21,9 @@ use super::error::ApiError;
 use super::idempotency::{self, Repeatable};
 use super::predict::Wanted;
 use super::rim::{Applied, RequestId};
+use super::shed::Shed;
 use crate::app::App;
-use crate::decisions::Case;
+use crate::decisions::{Case, REFUSED};
 use crate::engine::index::Index;
 use crate::queue::{Bound, Enqueued, Entry, Full, NewJob, Once, Priority, Stored};
 use crate::routing::{Advice, DecisionRecord, Weighed, choose, planner};
@@ -63,7 +64,7 @@ pub(super) async fn hand_in(
         app.webhooks.check(url).map_err(refused)?;
     }
     let left = request.deadline_ms.map(Duration::from_millis);
-    let entry = entry(&app, &index, request, (request_id, tenant), &map)?;
+    let (entry, shed_ms) = entry(&app, &index, request, (request_id, tenant), &map)?;
     let task = entry.task.clone();
     let location = format!("/v1/jobs/{}", entry.job_id);
     let receipt = receipt(&entry, &location);
@@ -73,9 +74,14 @@ pub(super) async fn hand_in(
     });
     let applied =
         Applied { task: task.clone(), decision: Some(entry.decision.clone()), job_id: Some(entry.job_id.clone()) };
+    let shed = shed_ms.map(|after_ms| Shed { task: &task, class: entry.priority, left, after_ms });
     let at_need = planner::rate_at_need(&app, &task).filter(|_| entry.binding.movable);
-    let room = app.admission.room(&task, entry.priority, left, at_need);
+    // With no room at all nothing new is stored, but what came before under the same key is answered as then.
+    let room = if shed.is_some() { Some(0) } else { app.admission.room(&task, entry.priority, left, at_need) };
     let (tenant, size, case) = (entry.tenant.clone(), full::size(&entry), Case::of_job(&entry));
+    if let Some(shed) = shed.as_ref().filter(|_| once.is_none()) {
+        return Err(shed.job(&app, case));
+    }
     let job = NewJob { entry, left, room, once };
     let answer = match app.queue.enqueue(&task, vec![job]).await {
         Ok(mut answers) => {
@@ -83,10 +89,13 @@ pub(super) async fn hand_in(
         }
         Err(error) => {
             app.metrics.hand_in(&task, "unavailable");
-            app.decisions.refused(case, "the queue cannot be used");
+            app.decisions.refused(case, REFUSED, "the queue cannot be used");
             return Err(error.into());
         }
     };
+    if let (Enqueued::Full(_), Some(shed)) = (&answer, &shed) {
+        return Err(shed.job(&app, case));
+    }
     app.metrics.hand_in(&task, result_name(&answer));
     match answer {
         Enqueued::Accepted(depths) => {
@@ -98,7 +107,7 @@ pub(super) async fn hand_in(
         Enqueued::Full(full) => {
             let refused = full::Refused { task: &task, tenant: tenant.as_deref(), size, left, room };
             let error = refused.error(&app, &full, fastrand::f64());
-            app.decisions.refused(case, &error.detail);
+            app.decisions.refused(case, REFUSED, &error.detail);
             return Err(error);
         }
     }
@@ -123,23 +132,25 @@ const fn result_name(answer: &Enqueued) -> &'static str {
     }
 }
 
-/// The job that a reading becomes.
+/// The job that a reading becomes; where its class is being shed, also when to come back, in milliseconds.
 fn entry(
     app: &App,
     index: &Index,
     request: Request<'_>,
     (request_id, tenant): (String, Option<String>),
     map: &HeaderMap,
-) -> Result<Entry, ApiError> {
+) -> Result<(Entry, Option<u32>), ApiError> {
     let advice = Advice::from_headers(map);
     let task = &request.task.schema.name;
     let in_force = app.policies.of(task);
     let routed = choose(index, &app.snapshots, &in_force.policy, (&request, &request_id), &advice)?;
     let asked = (request.deadline_ms.map(Duration::from_millis), request.priority.unwrap_or_default());
-    app.planner.routed(request.task, asked, (&routed.decision, &advice), false);
+    if routed.shed_ms.is_none() {
+        app.planner.routed(request.task, asked, (&routed.decision, &advice), false);
+    }
     let card = routed.version.card();
     let entry = Entry::new(task, &routed.lane, (&card.model, card.version), request.input);
-    Ok(Entry {
+    let entry = Entry {
         request_id,
         sensor_id: request.sensor_id,
         timestamp: request.timestamp,
@@ -153,7 +164,8 @@ fn entry(
         tenant,
         callback: request.callback_url,
         ..entry
-    })
+    };
+    Ok((entry, routed.shed_ms))
 }
 
 /// The body of the 202, as it is sent and as it is kept for a repetition.

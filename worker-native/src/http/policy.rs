@@ -8,7 +8,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use shared::problem::ErrorCode;
 use shared::reading::{Fault, pointer};
 
@@ -65,17 +67,37 @@ struct Wish {
     queue_threshold: Option<u32>,
     #[serde(default)]
     accuracy_floor: Option<f32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known_knobs")]
     slack_split: Option<Knobs>,
     // Twice optional: where it is missing the settings hold, null asks nothing again.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "known_cascade")]
     cascade: Option<Option<CascadeKnobs>>,
 }
 
-fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::<T>::deserialize(deserializer).map(Some)
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(Some)
+}
+
+/// A caller's knobs; unlike those that are stored, none may have a name that is not known here.
+fn known_knobs<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Knobs>, D::Error> {
+    Option::<Map<String, Value>>::deserialize(deserializer)?.map(|sent| known("slack_split", sent)).transpose()
+}
+
+/// Likewise of a cascade.
+fn known_cascade<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<CascadeKnobs>>, D::Error> {
+    Option::<Map<String, Value>>::deserialize(deserializer)?.map(|sent| known("cascade", sent)).transpose().map(Some)
+}
+
+fn known<T: Default + Serialize + DeserializeOwned, E: serde::de::Error>(
+    of: &str,
+    sent: Map<String, Value>,
+) -> Result<T, E> {
+    let known = serde_json::to_value(T::default()).map_err(E::custom)?;
+    if let Some(name) = sent.keys().find(|name| known.get(name.as_str()).is_none()) {
+        let names: Vec<&str> = known.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
+        return Err(E::custom(format!("`{of}` has no `{name}`; it has: {}", names.join(", "))));
+    }
+    serde_json::from_value(Value::Object(sent)).map_err(E::custom)
 }
 
 pub(super) async fn show(State(app): State<App>) -> Response {
@@ -140,4 +162,26 @@ fn wrong(faults: Vec<Fault>, fault: &str) -> ApiError {
     );
     let faults = if faults.is_empty() { vec![Fault::new("#", "wrong_type", detail.clone())] } else { faults };
     ApiError { faults, ..ApiError::new(ErrorCode::InvalidReading, detail) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Wish, String> {
+        serde_json::from_str(body).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_is_refused_and_named() {
+        let top = read(r#"{"policy": "slack-split", "fil": 0.5}"#).unwrap_err();
+        assert!(top.contains("`fil`"), "{top}");
+        let knob = read(r#"{"policy": "slack-split", "slack_split": {"fil": 0.5}}"#).unwrap_err();
+        assert!(knob.contains("`slack_split` has no `fil`") && knob.contains("patience_ms"), "{knob}");
+        let kind = read(r#"{"policy": "slack-split", "slack_split": {"fill": "half"}}"#).unwrap_err();
+        assert!(kind.contains("half"), "{kind}");
+        let wish = read(r#"{"policy": "slack-split", "slack_split": {"fill": 0.25}}"#).unwrap();
+        assert_eq!(wish.slack_split, Some(Knobs { fill: 0.25, ..Knobs::default() }));
+        assert_eq!(read(r#"{"policy": null, "slack_split": null}"#).unwrap().slack_split, None);
+    }
 }

@@ -18,6 +18,7 @@ use super::body;
 use super::error::ApiError;
 use super::idempotency::{self, Repeatable};
 use super::rim::{Applied, RequestId};
+use super::shed;
 use crate::answering::{self, Asked, Given};
 use crate::app::App;
 use crate::clock::{millis, now_ms};
@@ -213,6 +214,9 @@ pub(super) async fn run(
     let in_force = app.policies.of(task);
     let mut routed = choose(index, &app.snapshots, &in_force.policy, (request, request_id), &advice)?;
     routed.weighed.policy_version = in_force.version;
+    if let Some(error) = shed::call(app, (request, request_id), &routed, started) {
+        return Err(error.into());
+    }
     let wait = longest_wait(app, request);
     let asked = (request.deadline_ms.map(Duration::from_millis), request.priority.unwrap_or_default());
     app.planner.routed(request.task, asked, (&routed.decision, &advice), app.config.role.consumes());
@@ -240,7 +244,8 @@ pub(super) async fn run(
         app.metrics.on_time(task, predicted, given.is_ok());
         app.planner.ended(task, predicted, given.is_ok());
     }
-    app.decisions.tell(Case::of_call((request_id, task), &routed, given.as_ref(), (at, started.elapsed())));
+    let by = given.as_ref().map(|given| &*given.card);
+    app.decisions.tell(Case::of_call((request_id, task), &routed, by, (at, started.elapsed())));
     let given = given?;
     Ok(Done { routed, given, started })
 }

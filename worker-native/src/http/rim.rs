@@ -60,6 +60,7 @@ fn request_id(map: &HeaderMap) -> String {
 
 pub(super) fn write_problem(response: &mut Response, error: &ApiError, path: &str, id: &str) {
     let problem = Problem::new(error.code, &error.detail, path, &error.faults, id).with_stage(error.stage);
+    let problem = problem.with_retry_after_ms(error.retry_after_ms);
     let json = if oip::owns(path) { problem.with_error().to_json() } else { problem.to_json() };
     // The headers set so far stay: a 405 already names the methods in Allow.
     *response.body_mut() = axum::body::Body::from(json);
@@ -76,7 +77,7 @@ fn count(app: &App, response: &Response, error: Option<&ApiError>, applied: Opti
         app.metrics.error(response.status().as_u16(), error.code.name());
     }
     if let Some((applied, decision)) = applied.and_then(|applied| Some((applied, applied.decision.as_ref()?))) {
-        app.metrics.decision(&applied.task, decision.first_tier(), &decision.reason, decision.by == "edge");
+        app.metrics.decision(&applied.task, decision.chosen(), &decision.reason, decision.by == "edge");
     }
 }
 

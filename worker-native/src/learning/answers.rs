@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -187,20 +188,38 @@ pub async fn find(app: &App, id: &str, now_ms: u64) -> Result<Option<Known>, Que
     Ok(kept(app, id, now_ms).await?.map(|(task, record)| record.into_known(app, &task, id)))
 }
 
-/// The record under a request's id, and its task.
+/// The record under a request's id, and its task. All tasks are asked at once: the id says nothing of its task, and one
+/// look after the other would cost an unknown id a round trip for each.
 async fn kept(app: &App, id: &str, now_ms: u64) -> Result<Option<(String, Record)>, QueueError> {
-    for task in app.engine.index().tasks.keys() {
-        let Some(text) = app.queue.kept_answer(task, id).await? else { continue };
-        let Ok(record) = serde_json::from_str::<Record>(&text) else {
-            tracing::warn!(task, id, "an answer kept for labels cannot be read");
-            continue;
+    let index = app.engine.index();
+    let looks = index.tasks.keys().map(|task| async { (task.clone(), app.queue.kept_answer(task, id).await) });
+    let ttl = u64::try_from(app.config.queue.label_ttl.as_millis()).unwrap_or(u64::MAX);
+    first_of(join_all(looks).await, now_ms.saturating_sub(ttl))
+}
+
+/// The first record that is not older than `oldest`, in Unix milliseconds; a task that could not be asked counts only
+/// where no other has one.
+fn first_of(
+    looked: Vec<(String, Result<Option<String>, QueueError>)>,
+    oldest: u64,
+) -> Result<Option<(String, Record)>, QueueError> {
+    let mut failed = None;
+    for (task, text) in looked {
+        let text = match text {
+            Ok(Some(text)) => text,
+            Ok(None) => continue,
+            Err(error) => {
+                failed = Some(error);
+                continue;
+            }
         };
-        let ttl = u64::try_from(app.config.queue.label_ttl.as_millis()).unwrap_or(u64::MAX);
-        if record.at.saturating_add(ttl) >= now_ms {
-            return Ok(Some((task.clone(), record)));
+        match serde_json::from_str::<Record>(&text) {
+            Ok(record) if record.at >= oldest => return Ok(Some((task, record))),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(task, %error, "an answer kept for labels cannot be read"),
         }
     }
-    Ok(None)
+    failed.map_or(Ok(None), Err)
 }
 
 async fn of_job(app: &App, task: &str, job_id: &str) -> Result<Option<Known>, QueueError> {
@@ -263,5 +282,22 @@ pub(crate) fn assignment(app: &App, task: &str, model: &str, version: u32, pinne
         Some(rollout) if pinned => rollout.pinned(version),
         Some(rollout) => rollout.planned(version),
         None => Assignment::outside(version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_found_whatever_else_could_not_be_asked() {
+        let record = |at: u64| Ok(Some(format!(r#"{{"model": "m", "version": 1, "at": {at}}}"#)));
+        let look = |task: &str, text: Result<Option<String>, QueueError>| (task.to_owned(), text);
+        let away = || Err(QueueError::Closed);
+        let task = |looked| first_of(looked, 100).map(|found| found.map(|(task, _)| task)).map_err(|_| ());
+        assert_eq!(task(vec![look("a", away()), look("b", record(100))]), Ok(Some("b".to_owned())));
+        assert_eq!(task(vec![look("a", record(99)), look("b", Ok(Some("torn".to_owned())))]), Ok(None));
+        assert_eq!(task(vec![look("a", Ok(None)), look("b", away()), look("c", Ok(None))]), Err(()));
+        assert_eq!(task(vec![]), Ok(None));
     }
 }

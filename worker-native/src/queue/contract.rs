@@ -24,7 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::job::{AttemptError, Claimed, Entry, Outcome, Ticket};
-pub use around::{Begun, Callback, DeadLetter, DeadLetters, Facts, Outbox, Replays};
+pub use around::{Begun, Callback, DeadLetter, DeadLetters, Facts, NewFact, Outbox, Replays};
 pub use book::{Change, Counts, JobBook, ResultsFilter, ResultsMark, ResultsPage};
 pub use labels::{Belief, Labelled, Labels, NewLabel};
 

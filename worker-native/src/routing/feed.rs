@@ -2,7 +2,8 @@
 //!
 //! Shared facts live beside the queue, for each task: the backlog (`depth`), pinned accuracies
 //! (`accuracy`, by model), what labels taught (`beliefs`, by version), service times (`service`, by tier) and profiles
-//! (`profile`, by tier), and what `planner` and `policies` agree on (`routing`).
+//! (`profile`, by tier), and what `planner` and `policies` agree on (`routing`; of every task: what was put for all, and
+//! what processes tell of themselves). What a round has to tell is written at its end, of all tasks at once.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::now_ms;
-use crate::queue::QueueError;
+use crate::queue::{NewFact, QueueError};
 use crate::rollout;
 use crate::routing::planner::{self, Learned};
 use crate::routing::policies;
@@ -57,10 +58,25 @@ pub async fn refresh(app: &App) -> Result<(), QueueError> {
     app.snapshots.sync(&index.catalog);
     // Side by side: a round over all tasks must be short against its period, and one that cannot be read (a shard that is
     // down) must not keep the others from being.
-    let policies = app.policies.refresh(app.queue.as_ref());
-    let tasks = join_all(index.catalog.tasks.iter().map(|task| refresh_task(app, task)));
-    let (policies, tasks) = tokio::join!(policies, tasks);
-    tasks.into_iter().fold(policies, Result::and)
+    let all = async {
+        let facts = app.queue.facts(policies::EVERY_TASK, policies::FACTS).await?;
+        app.policies.heard(policies::EVERY_TASK, policies::field(&facts));
+        app.planner.heard(&facts, Instant::now());
+        Ok(())
+    };
+    let tasks = join_all(index.catalog.tasks.iter().map(|task| look(app, task)));
+    let (mut outcome, tasks) = tokio::join!(all, tasks);
+    let mut told = Vec::new();
+    for looked in tasks {
+        match looked {
+            Ok(facts) => told.extend(facts),
+            Err(error) => outcome = outcome.and(Err(error)),
+        }
+    }
+    if app.config.queue.is_shared() {
+        told.extend(app.planner.presence(Instant::now()));
+    }
+    outcome.and(app.queue.set_facts(told).await)
 }
 
 /// Reads one task's shared facts.
@@ -68,7 +84,17 @@ pub async fn refresh(app: &App) -> Result<(), QueueError> {
 /// # Errors
 /// [`QueueError`].
 pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueError> {
+    let told = look(app, task).await?;
+    app.queue.set_facts(told).await
+}
+
+/// Reads one task's shared facts; what is to be told of it is returned.
+async fn look(app: &App, task: &CatalogTask) -> Result<Vec<NewFact>, QueueError> {
     let name = &task.schema.name;
+    let mut news = Vec::new();
+    let mut tell = |of: &str, field: &str, value: String| {
+        news.push(NewFact { task: name.clone(), name: of.to_owned(), field: field.to_owned(), value: Some(value) });
+    };
     let counts = app.queue.counts(name).await?;
     app.snapshots.set_depths(name, &counts.depths);
     app.admission.saw(name, &counts, Instant::now());
@@ -90,7 +116,7 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
         let warm = || own.as_ref().and_then(|version| version.profile());
         app.snapshots.set_profile(name, tier, ran.or(told).or_else(warm));
         if let Some(ran) = ran.filter(|ran| told.is_none_or(|told| has_moved(*ran, told))) {
-            app.queue.set_fact(name, PROFILE, tier, Some(&profile_text(ran))).await?;
+            tell(PROFILE, tier, profile_text(ran));
         }
         let service_us = service.get(tier).and_then(|text| text.parse().ok()).or(measured);
         let trained = own.and_then(|version| version.card().training_accuracy);
@@ -108,7 +134,7 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
             let measured = measured.to_string();
             // Told only when it changed: this runs four times a second.
             if service.get(tier) != Some(&measured) {
-                app.queue.set_fact(name, SERVICE, tier, Some(&measured)).await?;
+                tell(SERVICE, tier, measured);
             }
         }
     }
@@ -117,7 +143,10 @@ pub async fn refresh_task(app: &App, task: &CatalogTask) -> Result<(), QueueErro
     let ends = versions.first().zip(versions.last()).filter(|_| versions.len() > 1);
     let disagreement = ends.and_then(|(cheap, dear)| app.learning.pairs.bound(name, *cheap, *dear));
     let learned = Learned { alarmed, disagreement };
-    planner::step(app, task, (&counts, learned), &routing).await
+    if let Some(plan) = planner::step(app, task, (&counts, learned), &routing) {
+        tell(policies::FACTS, planner::PLAN, plan);
+    }
+    Ok(news)
 }
 
 /// A profile as it is shared: microseconds, and the largest batch.

@@ -2,7 +2,7 @@
 //!
 //! Of several processes with one queue one makes the plan, and the others take it from the shared
 //! facts, so that every keeper of snapshots sees the same split whichever process it asks. Whoever
-//! finds no plan, or one that is not renewed, makes the next (docs/decisions/0029-one-plan.md). Owns
+//! finds no plan, or one whose maker is silent, makes the next (docs/decisions/0029-one-plan.md). Owns
 //! the observing and the agreeing; how a load is split is `shared::policy`'s.
 
 mod state;
@@ -22,16 +22,25 @@ use super::presence::{Line, Peers};
 use super::{Advice, DecisionRecord, policies};
 use crate::app::App;
 use crate::engine::Pool;
-use crate::queue::{Counts, QueueError};
+use crate::queue::{Counts, NewFact};
 use state::{State, whole};
 
 /// The field of the plan among the shared facts.
-const PLAN: &str = "plan";
+pub(super) const PLAN: &str = "plan";
+/// How often a process tells of itself that makes no plan; one that makes any tells with each round.
+const TELL: Duration = Duration::from_secs(1);
+
 /// What this process observes, and the plans that hold.
 #[derive(Debug)]
 pub struct Planner {
     boot: u64,
-    tasks: Mutex<BTreeMap<String, State>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    tasks: BTreeMap<String, State>,
+    peers: Peers,
 }
 
 /// What labels, and readings that two tiers answered, say of a task's tiers.
@@ -61,21 +70,16 @@ impl Planner {
     /// Nothing observed yet; `boot` names this run of the process.
     #[must_use]
     pub const fn new(boot: u64) -> Self {
-        Self { boot, tasks: Mutex::new(BTreeMap::new()) }
+        Self { boot, known: Mutex::new(Known { tasks: BTreeMap::new(), peers: Peers::new() }) }
     }
 
-    fn tasks(&self) -> MutexGuard<'_, BTreeMap<String, State>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         // Counters: a panic elsewhere leaves them usable.
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with<T>(&self, task: &str, work: impl FnOnce(&mut State) -> T) -> T {
-        let mut tasks = self.tasks();
-        if let Some(state) = tasks.get_mut(task) {
-            return work(state);
-        }
-        let state = State::new(Recent::default(), Keepers::default(), Shares::default(), Peers::default());
-        work(tasks.entry(task.to_owned()).or_insert(state))
+        work(state_of(&mut self.known().tasks, task))
     }
 
     /// A reading of a served task was given a model; `here` says that it is answered here, past the queue.
@@ -102,6 +106,15 @@ impl Planner {
         });
     }
 
+    /// A reading was turned away because its class is being shed: what is asked for is load all the same, else the share
+    /// that is shed would be nothing as soon as it worked.
+    pub fn shed(&self, task: &str, deadline: Option<Duration>, class: Priority) {
+        self.with(task, |state| {
+            state.recent.saw(deadline, class);
+            state.synchronous_total += 1;
+        });
+    }
+
     /// A job was claimed that other processes took in: here it shows what deadlines there are.
     pub fn claimed(&self, task: &str, deadline: Option<Duration>, class: Priority) {
         self.with(task, |state| state.recent.saw(deadline, class));
@@ -118,42 +131,75 @@ impl Planner {
         self.with(task, |state| state.recent.deadline(10))
     }
 
-    /// Observes, and plans or takes the plan of another process; what is to be told is returned.
-    fn step(&self, look: &Look<'_>, facts: &[(String, String)], now: Instant) -> (Option<(Plan, Instant)>, Vec<Line>) {
-        let id = format!("{:x}", self.boot);
-        self.with(look.task, |state| {
-            state.observe(look, now);
-            let own = state.told(look, now);
-            let mut lines = Vec::new();
-            if look.shared {
-                state.peers.heard(&id, facts, now);
-                lines = state.peers.lines(&id, own, now);
-            }
-            if state.is_maker(self.boot, look.shared, facts, (now, look.period)) {
-                let made = state.make(look, own, now);
-                lines.extend(look.shared.then(|| state.publish(look, self.boot, made, now)).flatten());
-            } else {
-                state.adopt(look.task, now);
-            }
-            (state.plan.zip(state.planned_at), lines)
-        })
+    /// Takes in what processes tell of themselves.
+    pub(super) fn heard(&self, facts: &[(String, String)], now: Instant) {
+        self.known().peers.heard(&id_of(self.boot), facts, now);
+    }
+
+    /// What this process has to tell of itself now, and which lines of dead ones go.
+    pub(super) fn presence(&self, now: Instant) -> Vec<NewFact> {
+        let mut known = self.known();
+        let Known { tasks, peers } = &mut *known;
+        let told = || tasks.iter().filter_map(|(task, state)| Some((task.as_str(), state.tells(now)?)));
+        let every = if told().any(|(_, told)| told.made > 0) { Duration::ZERO } else { TELL };
+        let lines = peers.lines(&id_of(self.boot), told(), (every, now));
+        let fact = |(field, value): Line| NewFact {
+            task: policies::EVERY_TASK.to_owned(),
+            name: policies::FACTS.to_owned(),
+            field,
+            value,
+        };
+        lines.into_iter().map(fact).collect()
+    }
+
+    /// Observes, and plans or takes the plan of another process; the text of one that is to be told is returned.
+    fn step(
+        &self,
+        look: &Look<'_>,
+        facts: &[(String, String)],
+        now: Instant,
+    ) -> (Option<(Plan, Instant)>, Option<String>) {
+        let mut known = self.known();
+        let Known { tasks, peers } = &mut *known;
+        let state = state_of(tasks, look.task);
+        state.observe(look, now);
+        let own = state.told(look, now);
+        let stored = facts.iter().find(|(field, _)| field == PLAN).map(|(_, text)| text.as_str());
+        let made_by = |boot| peers.made(&id_of(boot), look.task);
+        let mut news = None;
+        if state.is_maker(self.boot, stored.filter(|_| look.shared), made_by, (now, look.period)) {
+            let all: Vec<_> = peers.all(look.task, own, now).collect();
+            let made = state.make(look, &all, now);
+            news = if look.shared { state.publish(look, self.boot, made) } else { None };
+        } else {
+            state.adopt(look.task, now);
+        }
+        (state.plan.zip(state.planned_at), news)
     }
 }
 
-/// Observes one task, and brings its plan into the picture; `facts` are its shared facts of routing.
-///
-/// # Errors
-/// [`QueueError`] where the plan cannot be told.
-pub(super) async fn step(
+fn state_of<'t>(tasks: &'t mut BTreeMap<String, State>, task: &str) -> &'t mut State {
+    let new = || State::new(Recent::default(), Keepers::default(), Shares::default());
+    tasks.entry(task.to_owned()).or_insert_with(new)
+}
+
+/// How a run of a process is named among the shared facts.
+fn id_of(boot: u64) -> String {
+    format!("{boot:x}")
+}
+
+/// Observes one task, and brings its plan into the picture; `facts` are its shared facts of routing. Returned is the text
+/// of a plan that others are to be told.
+pub(super) fn step(
     app: &App,
     task: &CatalogTask,
     (counts, learned): (&Counts, Learned),
     facts: &[(String, String)],
-) -> Result<(), QueueError> {
+) -> Option<String> {
     let name = task.schema.name.as_str();
     let load = app.snapshots.load(name);
     if load.tiers.is_empty() {
-        return Ok(());
+        return None;
     }
     let (workers, run_ns) = work(app, name);
     let look = Look {
@@ -168,14 +214,11 @@ pub(super) async fn step(
         period: app.config.routing.snapshot_interval,
         shared: app.config.queue.is_shared(),
     };
-    let (plan, lines) = app.planner.step(&look, facts, Instant::now());
+    let (plan, news) = app.planner.step(&look, facts, Instant::now());
     if let Some((plan, at)) = plan {
         app.snapshots.set_plan(name, plan, at);
     }
-    for (field, line) in lines {
-        app.queue.set_fact(name, policies::FACTS, &field, line.as_deref()).await?;
-    }
-    Ok(())
+    news
 }
 
 /// How long the oldest waiting job has waited, by Little's law; none while nothing waits.

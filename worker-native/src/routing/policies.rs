@@ -5,6 +5,7 @@
 //! may be set; what the policies do is `shared::policy`'s.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -34,8 +35,11 @@ pub enum From {
 }
 
 /// The constants of `slack-split` that may be set while it runs.
+///
+/// What is stored may have been put by a later version: names that are not known here are passed over. Those of a caller
+/// are refused where the body is read.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Knobs {
     /// The share of the workers' time to plan with.
     pub headroom: f32,
@@ -97,7 +101,7 @@ impl Knobs {
 
 /// Which answers are asked again of a dearer tier, as it is put and stored.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct CascadeKnobs {
     /// Those with a confidence under this, 0..=1.
     pub below: f32,
@@ -130,9 +134,8 @@ impl CascadeKnobs {
     }
 }
 
-/// A policy as it is put and stored.
+/// A policy as it is put and stored; as with [`Knobs`], names that are not known are passed over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Put {
     /// Goes up with each change of the same place: the time of it, in Unix milliseconds, or one more than the last.
     #[serde(default)]
@@ -222,6 +225,8 @@ impl InForce {
 pub struct Policies {
     configured: InForce,
     put: ArcSwap<BTreeMap<String, Put>>,
+    // What is stored and cannot be used, by place, so that it is told once and not at each look.
+    unusable: Mutex<BTreeMap<String, String>>,
 }
 
 impl Policies {
@@ -237,7 +242,7 @@ impl Policies {
             (None, _) => None,
         };
         let configured = InForce { policy: config.policy, knobs, cascade, version: 0, at: None, from };
-        Self { configured, put: ArcSwap::default() }
+        Self { configured, put: ArcSwap::default(), unusable: Mutex::default() }
     }
 
     /// The policy of a task.
@@ -258,14 +263,20 @@ impl Policies {
     }
 
     /// Takes in what the shared facts of a place say.
+    ///
+    /// A policy that cannot be used, such as one of a later version, changes nothing: what was heard before it holds on.
     pub(super) fn heard(&self, place: &str, stored: Option<&str>) {
-        let put = stored.and_then(|text| match serde_json::from_str::<Put>(text) {
-            Ok(put) if put.faults().is_empty() => Some(put),
-            _ => {
-                tracing::warn!(place, "a stored policy cannot be used; it counts as none");
-                None
+        let put = stored.map(usable).transpose();
+        if !self.is_news(place, stored.filter(|_| put.is_err())) {
+            return;
+        }
+        let put = match put {
+            Ok(put) => put,
+            Err(fault) => {
+                tracing::warn!(place, fault, "a stored policy cannot be used here; the one before it holds on");
+                return;
             }
-        });
+        };
         let known = self.put.load();
         if known.get(place) == put.as_ref() {
             return;
@@ -283,6 +294,20 @@ impl Policies {
             };
             known
         });
+    }
+
+    /// Notes the unusable text of a place, or that there is none; false where the same text was noted before.
+    fn is_news(&self, place: &str, unusable: Option<&str>) -> bool {
+        // Texts only: a panic elsewhere leaves them usable.
+        let mut noted = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match unusable {
+            None => {
+                noted.remove(place);
+                return true;
+            }
+            Some(text) => noted.insert(place.to_owned(), text.to_owned()),
+        };
+        known.as_deref() != unusable
     }
 
     /// Puts a policy for a place, or takes it back; it holds in this process at once, in others with their next look.
@@ -307,16 +332,13 @@ impl Policies {
         self.heard(place, text.as_deref());
         Ok(())
     }
+}
 
-    /// Reads what was put for every task.
-    ///
-    /// # Errors
-    /// [`QueueError`].
-    pub(super) async fn refresh(&self, facts: &(impl Facts + ?Sized)) -> Result<(), QueueError> {
-        let stored = facts.facts(EVERY_TASK, FACTS).await?;
-        self.heard(EVERY_TASK, field(&stored));
-        Ok(())
-    }
+/// The policy of a stored text, or why it cannot be used.
+fn usable(text: &str) -> Result<Put, String> {
+    let put: Put = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let accepts = |(field, accepted): (String, String)| format!("`{field}` must be {accepted}");
+    put.faults().into_iter().next().map_or(Ok(put), |fault| Err(accepts(fault)))
 }
 
 /// The policy among the facts of a place.
@@ -325,84 +347,4 @@ pub(super) fn field(facts: &[(String, String)]) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn policies(policy_set: bool) -> Policies {
-        Policies::new(&RoutingConfig {
-            policy: Policy::default(),
-            policy_set,
-            exploration: 0.02,
-            cascade_below: None,
-            cascade_fail_accurate: true,
-            snapshot_interval: std::time::Duration::from_millis(250),
-        })
-    }
-
-    fn put(policy: &str, version: u64) -> String {
-        let put = Put { policy: policy.to_owned(), version, ..policies(false).base() };
-        serde_json::to_string(&put).unwrap()
-    }
-
-    #[test]
-    fn a_task_of_its_own_comes_before_all_tasks_and_both_before_the_setting() {
-        let policies = policies(true);
-        assert_eq!((policies.of("pump").from, policies.of("pump").version), (From::Setting, 0));
-        policies.heard(EVERY_TASK, Some(&put("always-fast", 3)));
-        assert_eq!((policies.of("pump").from, policies.of("pump").policy.kind), (From::All, PolicyKind::AlwaysFast));
-        policies.heard("pump", Some(&put("queue-threshold", 4)));
-        assert_eq!((policies.of("pump").from, policies.of("pump").version), (From::Task, 4));
-        assert_eq!(policies.of("valve").from, From::All);
-        policies.heard("pump", None);
-        policies.heard(EVERY_TASK, None);
-        assert_eq!(policies.of("pump").from, From::Setting);
-    }
-
-    #[test]
-    fn what_is_stored_wrongly_counts_as_none() {
-        let policies = policies(false);
-        for wrong in [
-            "",
-            "{}",
-            &put("clever", 1),
-            &put("always-fast", 1).replace("\"queue_threshold\":5", "\"queue_threshold\":0"),
-        ] {
-            policies.heard("pump", Some(wrong));
-            assert_eq!(policies.of("pump").from, From::Default, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_cascade_is_in_force_under_two_policies_and_as_it_was_set() {
-        let config = |kind, cascade_below, cascade_fail_accurate| RoutingConfig {
-            policy: Policy { kind, ..Policy::default() },
-            policy_set: true,
-            exploration: 0.02,
-            cascade_below,
-            cascade_fail_accurate,
-            snapshot_interval: std::time::Duration::from_millis(250),
-        };
-        let of = |kind, below, accurate| Policies::new(&config(kind, below, accurate)).of("pump").cascade();
-        let knobs = |below, fail| Some(CascadeKnobs { below, fail });
-        assert_eq!(of(PolicyKind::SlackSplit, None, true), None);
-        assert_eq!(of(PolicyKind::SlackSplit, Some(0.7), true), knobs(0.7, CascadeFail::Accurate));
-        assert_eq!(of(PolicyKind::Cascade, None, false), knobs(0.8, CascadeFail::Fast));
-        assert_eq!(of(PolicyKind::AlwaysFast, Some(0.7), true), None);
-        let policies = Policies::new(&config(PolicyKind::SlackSplit, Some(0.7), true));
-        policies.heard("pump", Some(&put("slack-split", 1)));
-        assert_eq!(policies.of("pump").cascade(), None, "stored before there were cascades, or without one");
-        policies.heard("pump", Some(&put("cascade", 2)));
-        assert_eq!(policies.of("pump").cascade(), knobs(0.8, CascadeFail::Accurate));
-        let wrong = Put { cascade: knobs(1.5, CascadeFail::Fast), ..policies.base() };
-        assert_eq!(wrong.faults().len(), 1);
-    }
-
-    #[test]
-    fn every_bound_is_told() {
-        let knobs =
-            Knobs { headroom: 0.0, fill: 2.0, gain: f32::NAN, z: -1.0, rise: 0.0, exploration: 1.5, patience_ms: 0 };
-        assert_eq!(knobs.faults().len(), 7);
-        assert_eq!(Knobs::default().faults(), []);
-        assert_eq!(Knobs::default().tuning(), Tuning::default());
-    }
-}
+mod tests;

@@ -47,6 +47,20 @@ pub struct DecisionRecord {
 }
 
 impl DecisionRecord {
+    /// The tier that was chosen before a worker looked at it again, or a cascade asked another.
+    #[must_use]
+    pub fn chosen(&self) -> Option<&str> {
+        self.hinted.as_deref().or_else(|| self.first_tier())
+    }
+
+    /// Notes the tier of the model that answered: of a reading that went through the queue a worker may have chosen another.
+    pub fn answered_by(&mut self, tier: Option<&str>) {
+        if let Some(tier) = tier.filter(|tier| self.tier.as_deref() != Some(tier)) {
+            let chosen = self.tier.replace(tier.to_owned());
+            self.hinted = self.hinted.take().or(chosen);
+        }
+    }
+
     /// The chance that this tier had to answer: of one that a worker put in another's place it is not known, since that
     /// hung on the queue and not on a draw; nor of one that was asked since a first answer was in doubt.
     #[must_use]
@@ -66,12 +80,6 @@ impl DecisionRecord {
     pub fn first_tier(&self) -> Option<&str> {
         let first = self.escalated().map(|cascaded| cascaded.from.tier.as_str());
         first.or(self.tier.as_deref())
-    }
-
-    /// The tier that was decided for, before a worker or a cascade changed it.
-    #[must_use]
-    pub fn decided_tier(&self) -> Option<&str> {
-        self.hinted.as_deref().or_else(|| self.first_tier())
     }
 
     /// The first answer, where another tier answered after it.
@@ -256,7 +264,19 @@ mod tests {
         // Moved by a worker before: how likely that was, nobody drew. Back on the hinted tier by a cascade or not.
         record.hinted = Some("accurate".to_owned());
         assert_eq!((record.propensity_of_the_answer(), record.propensity_of_the_first()), (None, None));
-        assert_eq!(record.decided_tier(), Some("accurate"));
+        assert_eq!(record.chosen(), Some("accurate"));
+    }
+
+    #[test]
+    fn the_tier_that_answered_is_noted_beside_the_one_that_was_chosen() {
+        let mut record =
+            DecisionRecord { tier: Some("accurate".to_owned()), propensity: Some(0.5), ..DecisionRecord::default() };
+        record.answered_by(Some("accurate"));
+        record.answered_by(None);
+        assert_eq!((record.hinted.as_deref(), record.propensity_of_the_answer()), (None, Some(0.5)));
+        record.answered_by(Some("fast"));
+        assert_eq!((record.tier.as_deref(), record.chosen()), (Some("fast"), Some("accurate")));
+        assert_eq!(record.propensity_of_the_answer(), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use shared::accuracy::Drift;
 use shared::policy::Reason;
+use shared::reading::Priority;
 
 pub use learning::{BelievedAccuracy, InputDrift};
 pub use model::ModelMetrics;
@@ -254,6 +255,11 @@ impl Metrics {
     /// A job was handed in to a task of the catalog; `result` says what became of that.
     pub fn hand_in(&self, task: &str, result: &'static str) {
         self.0.families.queue.hand_in(task, result);
+    }
+
+    /// A reading of a task of the catalog was turned away, as part of the share of its class that is shed.
+    pub fn shed(&self, task: &str, class: Priority) {
+        self.0.families.routing.shed(task, class);
     }
 
     /// A worker bound a job that was to run on one tier to the same or to another; both are of the catalog.

@@ -38,6 +38,7 @@ mod queue;
 mod recovery;
 mod roles;
 mod rollout;
+mod shed;
 mod shift;
 mod spool;
 mod starting;

@@ -1,7 +1,10 @@
 //! `slack-split` on the real stack: the plan follows the load, workers look at jobs again, modes are told.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use worker_native::config::{Config, Source};
+use worker_native::queue::Queue;
 
 use crate::support::edge::Edge;
 use crate::support::native::Native;
@@ -16,11 +19,16 @@ fn reading(deadline_ms: Option<u64>) -> Value {
     json!({"task": TASK, "features": crate::engine::sample(TASK, "ridge"), "deadline_ms": deadline_ms})
 }
 
-/// Says, as a worker would that measured it, how long runs of a tier take: microseconds, by the size of the batch.
-async fn tell_profile(redis: &Redis, tier: &str, profile: &str) {
+/// The queue, as another process would open it.
+fn queue_on(redis: &Redis) -> Arc<dyn Queue> {
     let env = [("REDIS_URL".to_owned(), redis.url())].into_iter().collect();
     let config = Config::read(Source::new(env, None).unwrap()).unwrap();
-    let queue = worker_native::queue::open(&config.queue).unwrap();
+    worker_native::queue::open(&config.queue).unwrap()
+}
+
+/// Says, as a worker would that measured it, how long runs of a tier take: microseconds, by the size of the batch.
+async fn tell_profile(redis: &Redis, tier: &str, profile: &str) {
+    let queue = queue_on(redis);
     queue.set_fact(TASK, "profile", tier, Some(profile)).await.unwrap();
 }
 
@@ -147,6 +155,30 @@ async fn every_process_publishes_the_same_plan() {
         (share(&here) < 0.9 && (share(&here) - share(&there)).abs() < 0.02).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_plan_is_made_on_when_its_maker_is_gone() {
+    let redis = Redis::start().await;
+    let queue = queue_on(&redis);
+    // Which run of which process made it.
+    let maker = || async {
+        let facts = queue.facts(TASK, "routing").await.unwrap();
+        let plan = facts.into_iter().find(|(field, _)| field == "plan")?.1;
+        Some(shared::snapshot::Snapshot::from_text(&plan).unwrap().boot)
+    };
+    let one = Native::start(&redis.url(), &[("ROLE", "api")]).await;
+    let first = until("a plan", maker).await;
+    let _other = Native::start(&redis.url(), &[("ROLE", "api")]).await;
+    let lines = || async {
+        let facts = queue.facts("*", "routing").await.unwrap();
+        let lines: Vec<_> = facts.iter().filter(|(field, _)| field.starts_with("process.")).collect();
+        (lines.len() == 2).then_some(())
+    };
+    until("both to tell of themselves", lines).await;
+    assert_eq!(maker().await, Some(first), "who came second follows");
+    drop(one);
+    until("a plan of the other", || async { maker().await.filter(|boot| *boot != first) }).await;
 }
 
 #[tokio::test]

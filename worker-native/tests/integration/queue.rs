@@ -147,6 +147,7 @@ stamp!({
         a_thousand_at_once_under_one_key_are_one_job,
         a_repetition_in_the_same_hand_in_is_one,
         facts_are_set_changed_and_removed,
+        facts_of_several_tasks_are_set_at_once,
         a_call_is_new_then_in_flight_then_replayed,
         a_call_that_failed_is_forgotten,
         a_call_that_never_finished_may_be_made_again,

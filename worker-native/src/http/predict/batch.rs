@@ -130,7 +130,7 @@ async fn element(
         let request = wanted.parse(raw.get().as_bytes(), &index.catalog)?;
         let done = run(app, index, &request, map, &id).await?;
         let (anomaly, decision) = (done.given.answer.is_anomaly, &done.routed.decision);
-        app.metrics.decision(&request.task.schema.name, decision.first_tier(), &decision.reason, false);
+        app.metrics.decision(&request.task.schema.name, decision.chosen(), &decision.reason, false);
         let answer = Indexed { index: i, answer: done.prediction(&request, &id) };
         Ok::<_, ApiError>((serde_json::value::to_raw_value(&answer), anomaly))
     };
@@ -139,6 +139,7 @@ async fn element(
         Err(error) => {
             let faults: Vec<Fault> = error.faults.iter().map(|fault| within(fault, i)).collect();
             let problem = Problem::new(error.code, &error.detail, "/predict/batch", &faults, &id);
+            let problem = problem.with_retry_after_ms(error.retry_after_ms);
             app.metrics.error(error.code.http_status(), error.code.name());
             (serde_json::value::to_raw_value(&serde_json::json!({ "index": i, "error": problem })), None)
         }

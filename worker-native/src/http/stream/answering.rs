@@ -142,6 +142,7 @@ impl Answering {
             self.caller.app.metrics.error(error.code.http_status(), error.code.name());
             self.mark.passed();
             let problem = Problem::new(error.code, &error.detail, PATH, &error.faults, &self.caller.request_id);
+            let problem = problem.with_retry_after_ms(error.retry_after_ms);
             let step = sse::json(&Answered { index, answer: None, error: Some(problem) });
             self.ready.push_back(sse::event("step", self.mark.id(), &step));
         }
@@ -151,7 +152,7 @@ impl Answering {
     fn count_decision(&self, response: &Response) {
         let applied = response.extensions().get::<Applied>();
         if let Some((task, decision)) = applied.and_then(|applied| Some((&applied.task, applied.decision.as_ref()?))) {
-            self.caller.app.metrics.decision(task, decision.first_tier(), &decision.reason, decision.by == "edge");
+            self.caller.app.metrics.decision(task, decision.chosen(), &decision.reason, decision.by == "edge");
         }
     }
 

@@ -112,6 +112,19 @@ pub trait Replays: Send + Sync {
     async fn finish(&self, task: &str, key: &str, fingerprint: &str, answer: Option<Stored>) -> Result<(), QueueError>;
 }
 
+/// A shared fact to be set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewFact {
+    /// The task.
+    pub task: String,
+    /// What it is a fact of, as [`Facts::facts`] asks for it.
+    pub name: String,
+    /// The model, the tier, or whatever tells it from others under that name.
+    pub field: String,
+    /// The value; none removes the fact.
+    pub value: Option<String>,
+}
+
 /// Facts about a task's models that all processes share.
 ///
 /// # Errors
@@ -123,4 +136,10 @@ pub trait Facts: Send + Sync {
 
     /// Sets a shared fact, or removes it.
     async fn set_fact(&self, task: &str, name: &str, field: &str, value: Option<&str>) -> Result<(), QueueError>;
+
+    /// Sets or removes facts of any tasks in as few writes as the store allows; of two for one field the later counts.
+    ///
+    /// What is set of a task under one name is one step; the tasks are not. A task that cannot be written keeps no other
+    /// from being.
+    async fn set_facts(&self, facts: Vec<NewFact>) -> Result<(), QueueError>;
 }

@@ -1,13 +1,15 @@
 //! What processes share beside jobs: idempotency keys of calls answered at once, and facts about models.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use redis::{AsyncCommands, Value};
 
 use super::scripts as lua;
 use super::{RedisQueue, to_millis};
-use crate::queue::contract::{Begun, Facts, QueueError, Replays, Stored};
+use crate::queue::contract::{Begun, Facts, NewFact, QueueError, Replays, Stored};
 
 #[async_trait]
 impl Replays for RedisQueue {
@@ -52,5 +54,32 @@ impl Facts for RedisQueue {
         let mut command = redis::cmd(if value.is_some() { "HSET" } else { "HDEL" });
         command.arg(self.key(task, name)).arg(field).arg(value);
         self.run::<Value>(&command).await.map(drop)
+    }
+
+    /// One command for each hash, all at once: Redis takes what comes together in together, and syncs its file once.
+    async fn set_facts(&self, facts: Vec<NewFact>) -> Result<(), QueueError> {
+        let mut places: BTreeMap<String, BTreeMap<String, Option<String>>> = BTreeMap::new();
+        for NewFact { task, name, field, value } in facts {
+            places.entry(self.key(&task, &name)).or_default().insert(field, value);
+        }
+        let mut commands = Vec::with_capacity(places.len());
+        for (key, fields) in &places {
+            let (set, gone): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| value.is_some());
+            if !set.is_empty() {
+                let mut command = redis::cmd("HSET");
+                command.arg(key);
+                for (field, value) in set {
+                    command.arg(field).arg(value);
+                }
+                commands.push(command);
+            }
+            if !gone.is_empty() {
+                let mut command = redis::cmd("HDEL");
+                command.arg(key).arg(gone.into_iter().map(|(field, _)| field).collect::<Vec<_>>());
+                commands.push(command);
+            }
+        }
+        let done = join_all(commands.iter().map(|command| self.run::<Value>(command))).await;
+        done.into_iter().try_for_each(|done| done.map(drop))
     }
 }

@@ -20,8 +20,8 @@ use crate::clock::now_ms;
 use crate::config::QueueConfig;
 use crate::queue::contract::{
     Begun, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Depths, Enqueued, Facts, JobBook, JobQueue,
-    Labelled, Labels, NewJob, NewLabel, Outbox, Queue, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage,
-    Retry, Settled, Settlement, Stored, Tended,
+    Labelled, Labels, NewFact, NewJob, NewLabel, Outbox, Queue, QueueError, Replays, ResultsFilter, ResultsMark,
+    ResultsPage, Retry, Settled, Settlement, Stored, Tended,
 };
 use crate::queue::job::{Claimed, Entry, JobState, Ticket};
 
@@ -362,6 +362,10 @@ impl Facts for SpoolingQueue {
 
     async fn set_fact(&self, task: &str, name: &str, field: &str, value: Option<&str>) -> Result<(), QueueError> {
         self.queue().set_fact(task, name, field, value).await
+    }
+
+    async fn set_facts(&self, facts: Vec<NewFact>) -> Result<(), QueueError> {
+        self.queue().set_facts(facts).await
     }
 }
 

@@ -1,23 +1,26 @@
 //! The contract's traits on the file: each request is made ready here, done on a thread of the queue, and read here.
 
 use std::cmp::Reverse;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
 use super::aside::Pause;
+use super::books::Page;
 use super::claim::{Held, place};
 use super::clock::{ms, stored};
 use super::hand_in::Parcel;
 use super::settle::Verdict;
 use super::{Books, SqliteQueue, dead, look};
 use crate::queue::contract::{
-    Begun, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Enqueued, Facts, JobBook, JobQueue, NewJob,
-    Outbox, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement, Stored, Tended,
+    Begun, Callback, Cancelled, Change, Counts, DeadLetter, DeadLetters, Enqueued, Facts, JobBook, JobQueue, NewFact,
+    NewJob, Outbox, QueueError, Replays, ResultsFilter, ResultsMark, ResultsPage, Retry, Settled, Settlement, Stored,
+    Tended,
 };
 use crate::queue::job::{Claimed, Entry, JobState, Ticket};
 
@@ -321,5 +324,20 @@ impl Facts for SqliteQueue {
     async fn set_fact(&self, task: &str, name: &str, field: &str, value: Option<&str>) -> Result<(), QueueError> {
         let (name, field, value) = (name.to_owned(), field.to_owned(), value.map(str::to_owned));
         self.write(task, 1, move |page| page.set_fact(&name, &field, value.as_deref())).await
+    }
+
+    /// A step for each task; what waits together the writing thread writes together.
+    async fn set_facts(&self, facts: Vec<NewFact>) -> Result<(), QueueError> {
+        let mut tasks: BTreeMap<String, Vec<NewFact>> = BTreeMap::new();
+        for fact in facts {
+            tasks.entry(fact.task.clone()).or_default().push(fact);
+        }
+        let steps = tasks.into_iter().map(|(task, facts)| async move {
+            let set = move |page: &mut Page<'_>| {
+                facts.iter().try_for_each(|fact| page.set_fact(&fact.name, &fact.field, fact.value.as_deref()))
+            };
+            self.write(&task, 1, set).await
+        });
+        join_all(steps).await.into_iter().collect()
     }
 }

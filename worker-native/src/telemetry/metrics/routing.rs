@@ -4,6 +4,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use shared::policy::Mode;
+use shared::reading::Priority;
 
 use super::families::{Count, Declaring, Number};
 use super::queue::TaskLabels;
@@ -19,6 +20,12 @@ struct BoundLabels {
     task: String,
     hinted: String,
     tier: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    task: String,
+    class: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,6 +61,7 @@ pub(super) struct RoutingFamilies {
     exploration: Family<TaskLabels, Number>,
     bound: Family<BoundLabels, Counter>,
     cascaded: Family<CascadeLabels, Counter>,
+    shed: Family<ClassLabels, Counter>,
     predicted: Family<PredictedLabels, Counter>,
     in_time: Family<PredictedLabels, Counter>,
 }
@@ -68,6 +76,7 @@ impl RoutingFamilies {
             exploration: to.add("router_exploration", "The share sent to a tier so that its accuracy stays known"),
             bound: to.add("router_bound_jobs", "Jobs by the tier that was advised and the tier that they ran on"),
             cascaded: to.add("router_cascade_answers", "First answers under a cascade, by what became of them"),
+            shed: to.add("router_shed", "Readings turned away as part of the share of their class that is shed"),
             predicted: to.add("router_on_time_predicted", "Jobs whose chance to be in time was predicted"),
             in_time: to.add("router_on_time_met", "Those of them that were in time"),
         }
@@ -96,6 +105,10 @@ impl RoutingFamilies {
 
     pub(super) fn cascaded(&self, task: &str, outcome: &'static str) {
         self.cascaded.get_or_create(&CascadeLabels { task: task.to_owned(), outcome }).inc();
+    }
+
+    pub(super) fn shed(&self, task: &str, class: Priority) {
+        self.shed.get_or_create(&ClassLabels { task: task.to_owned(), class: class.name() }).inc();
     }
 
     pub(super) fn on_time(&self, task: &str, predicted: f32, in_time: bool) {

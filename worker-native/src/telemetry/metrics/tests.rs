@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use shared::policy::Mode;
+use shared::reading::Priority;
 
 use super::*;
 
@@ -27,6 +28,7 @@ fn all() -> (Metrics, Observed) {
     metrics.lost("pump", 3);
     metrics.bound("pump", "accurate", "fast");
     metrics.cascaded("pump", "escalated");
+    metrics.shed("pump", Priority::Low);
     metrics.on_time("pump", 1.0, true);
     metrics.on_time("pump", 0.95, false);
     metrics.webhook("pump", WebhookOutcome::GivenUp);
@@ -102,6 +104,7 @@ fn what_was_counted_is_told() {
         (r#"router_split{task="pump"}"#, 0.25),
         (r#"router_exploration{task="pump"}"#, 0.02),
         (r#"router_bound_jobs_total{task="pump",hinted="accurate",tier="fast"}"#, 1.0),
+        (r#"router_shed_total{task="pump",class="low"}"#, 1.0),
         (r#"router_on_time_predicted_total{task="pump",predicted="0.9"}"#, 2.0),
         (r#"router_on_time_met_total{task="pump",predicted="0.9"}"#, 1.0),
         (r#"router_webhook_tries_total{task="pump",outcome="given_up"}"#, 1.0),

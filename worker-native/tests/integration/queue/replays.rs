@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use worker_native::queue::{Begun, Enqueued, Stored};
+use worker_native::queue::{Begun, Enqueued, NewFact, Stored};
 
 use super::rig::{Backend, LONG, Rig, TASK, counted, depths, entry, new_once};
 use crate::support::until;
@@ -115,6 +115,36 @@ pub(crate) async fn facts_are_set_changed_and_removed<B: Backend>() {
     rig.set_fact(TASK, "accuracy", "unknown", None).await.unwrap();
     assert_eq!(rig.facts(TASK, "accuracy").await.unwrap(), [pair("accurate", "0.95")]);
     assert!(rig.facts("other", "accuracy").await.unwrap().is_empty());
+}
+
+pub(crate) async fn facts_of_several_tasks_are_set_at_once<B: Backend>() {
+    let rig = Rig::<B>::start(&[]).await;
+    let fact = |task: &str, name: &str, field: &str, value: Option<&str>| NewFact {
+        task: task.to_owned(),
+        name: name.to_owned(),
+        field: field.to_owned(),
+        value: value.map(str::to_owned),
+    };
+    rig.set_facts(Vec::new()).await.unwrap();
+    rig.set_fact(TASK, "routing", "gone", Some("1")).await.unwrap();
+    rig.set_facts(vec![
+        fact(TASK, "routing", "plan", Some("a \"é\"")),
+        fact("*", "routing", "process.1", Some("x")),
+        fact(TASK, "profile", "fast", Some("1:2:3:4")),
+        fact(TASK, "routing", "gone", None),
+        fact(TASK, "routing", "unknown", None),
+        fact("other", "routing", "plan", Some("first")),
+        fact("other", "routing", "plan", Some("last")),
+        fact("other", "routing", "twice", Some("set")),
+        fact("other", "routing", "twice", None),
+    ])
+    .await
+    .unwrap();
+    let pair = |field: &str, value: &str| (field.to_owned(), value.to_owned());
+    assert_eq!(rig.facts(TASK, "routing").await.unwrap(), [pair("plan", "a \"é\"")]);
+    assert_eq!(rig.facts(TASK, "profile").await.unwrap(), [pair("fast", "1:2:3:4")]);
+    assert_eq!(rig.facts("*", "routing").await.unwrap(), [pair("process.1", "x")]);
+    assert_eq!(rig.facts("other", "routing").await.unwrap(), [pair("plan", "last")], "the later counts");
 }
 
 impl<B: Backend> Rig<B> {

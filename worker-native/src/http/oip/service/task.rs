@@ -17,6 +17,7 @@ use crate::decisions::Case;
 use crate::engine::index::Index;
 use crate::engine::tensor::{Data, DataType, Signature, Tensor, TensorSpec};
 use crate::engine::{Answer, PoolError, Prediction};
+use crate::http::shed;
 use crate::routing::{Advice, NoVersion, choose};
 
 /// Rows of one request that are under way at once; the engine makes batches of them.
@@ -85,6 +86,9 @@ impl Routed {
                 NoVersion::Unknown(text) | NoVersion::Unavailable(text) => PoolError::Unavailable(text),
             })?;
         routed.weighed.policy_version = in_force.version;
+        if let Some(error) = shed::call(app, (&request, &id), &routed, started) {
+            return Err(error);
+        }
         app.planner.routed(task, (None, Priority::Normal), (&routed.decision, &advice), app.config.role.consumes());
         let decision = &routed.decision;
         app.metrics.decision(&self.task, decision.tier.as_deref(), &decision.reason, false);
@@ -106,7 +110,8 @@ impl Routed {
         let given = answering::answer(app, asked).await;
         drop(counted);
         routed.took(given.as_ref().ok());
-        app.decisions.tell(Case::of_call((&id, &self.task), &routed, given.as_ref(), (at, started.elapsed())));
+        let by = given.as_ref().map(|given| &*given.card);
+        app.decisions.tell(Case::of_call((&id, &self.task), &routed, by, (at, started.elapsed())));
         let given = given?;
         Ok((given.answer, format!("{}.{} v{}", given.card.task, given.card.model, given.card.version)))
     }
