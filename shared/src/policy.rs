@@ -2,12 +2,14 @@
 //!
 //! Three pure functions, in the order in which a job meets them: [`plan()`] splits the load once for
 //! all keepers, [`route`] decides for one job from what a keeper knows, and [`bind()`] decides again
-//! at the worker, where the queue is seen as it is. Owns the decisions only: reading queues,
-//! caching and forwarding are the callers'. Total: whatever is unknown, stale or absurd is an input,
+//! at the worker, where the queue is seen as it is. Under a cascade [`cascade::again`] says of an
+//! answer whether a dearer tier is asked as well. Owns the decisions only: reading queues, caching
+//! and forwarding are the callers'. Total: whatever is unknown, stale or absurd is an input,
 //! and the same arguments always give the same answer, at the edge, in the native service and in `lab`.
 
 mod admit;
 pub mod bind;
+pub mod cascade;
 mod decision;
 pub mod draw;
 mod estimate;
@@ -21,6 +23,7 @@ mod steady;
 mod threshold;
 
 pub use bind::{Batches, Behind, Claimed, bind};
+pub use cascade::{Cascade, DEFAULT_CASCADE_BELOW};
 pub use decision::{Decision, Mode, Reason};
 pub use draw::Draws;
 pub use plan::{Observations, Plan, Tuning, plan};
@@ -42,12 +45,20 @@ pub enum PolicyKind {
     AdaptiveThreshold,
     /// A planned share of the jobs for the dearer tier, those with most slack first; without a plan, as the one before.
     SlackSplit,
+    /// The cheapest tier for all; the worker asks a dearer one where that answer is not sure enough ([`cascade`]).
+    Cascade,
 }
 
 impl PolicyKind {
-    /// All kinds, for help texts and tests.
-    pub const ALL: [Self; 5] =
-        [Self::AlwaysFast, Self::AlwaysAccurate, Self::QueueThreshold, Self::AdaptiveThreshold, Self::SlackSplit];
+    /// All kinds, for help texts and tests. A position is a number on the wire: new ones come last.
+    pub const ALL: [Self; 6] = [
+        Self::AlwaysFast,
+        Self::AlwaysAccurate,
+        Self::QueueThreshold,
+        Self::AdaptiveThreshold,
+        Self::SlackSplit,
+        Self::Cascade,
+    ];
 
     /// The name used in configuration.
     #[must_use]
@@ -58,6 +69,7 @@ impl PolicyKind {
             Self::QueueThreshold => "queue-threshold",
             Self::AdaptiveThreshold => "adaptive-threshold",
             Self::SlackSplit => "slack-split",
+            Self::Cascade => "cascade",
         }
     }
 
@@ -151,6 +163,7 @@ pub fn route(policy: &Policy, load: &TaskLoad, job: &JobSpec, moment: &Moment) -
         (PolicyKind::AlwaysAccurate, ..) => because((dearest, Reason::PolicyFixed)),
         (PolicyKind::QueueThreshold, ..) => because(threshold::by_depth(policy, load, dearest)),
         (PolicyKind::AdaptiveThreshold, ..) => because(threshold::adapt(policy, load, dearest, job)),
+        (PolicyKind::Cascade, ..) => cascade::start(load, job, moment),
         (PolicyKind::SlackSplit, _, None) => {
             Decision { mode: Mode::Blind, ..because(threshold::adapt(policy, load, dearest, job)) }
         }

@@ -5,7 +5,7 @@
 use shared::policy::selfcheck::selfcheck;
 
 /// Changes with every change of what `plan` or `route` say; take the new one over after reading why it changed.
-const DIGEST: u64 = 0x93ab_764b_ec3a_0945;
+const DIGEST: u64 = 0xd03b_5f17_cbc3_46e0;
 
 #[test]
 fn the_digest_of_ten_thousand_cases_is_the_recorded_one() {

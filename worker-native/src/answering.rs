@@ -1,22 +1,25 @@
 //! One reading's answer: from the cache or a run, with everything that is learned from it.
 //!
 //! Every door and the consumer come through here, so that each answer is counted, may be labelled
-//! later, feeds its rollout and is shadowed in the same way. Which version answers is `routing`'s.
+//! later, feeds its rollout and is shadowed in the same way. Which version answers is `routing`'s,
+//! whether another one is asked after it `cascade`'s.
 
+mod cascade;
 pub mod remote;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::reading::Input;
+use shared::reading::{Input, Priority};
 
 use crate::app::App;
 use crate::cache::{CacheStatus, Part};
 use crate::clock::now_ms;
 use crate::engine::{Answer, Card, ModelVersion, PoolError, Prediction, Row, RunFacts};
+use crate::learning::answers;
 use crate::rollout::shadow::Compared;
-use crate::rollout::{Answered, Assignment, Rollout, Run};
-use crate::routing::{Binding, DecisionRecord};
+use crate::rollout::{Answered, Assignment, First, Rollout, Run};
+use crate::routing::{Binding, Cascaded, DecisionRecord};
 
 /// How long after its pool a waiting reading is given up here: two timers of one moment have no order.
 const AFTER_THE_POOL: Duration = Duration::from_millis(2);
@@ -42,8 +45,10 @@ pub struct Asked<'a> {
     pub sensor_id: Option<&'a str>,
     /// Why this version, where that is kept with the answer.
     pub decision: Option<&'a DecisionRecord>,
-    /// What of it a worker may change that the reading is handed to.
+    /// What of it a worker may change that the reading is handed to, and a cascade.
     pub binding: Binding,
+    /// How urgent the reading is.
+    pub class: Priority,
     /// Another process waits for the answer, and knows it by a name of its own.
     pub awaited: bool,
 }
@@ -57,6 +62,22 @@ pub struct Given {
     pub card: Arc<Card>,
     /// Was it computed for this request?
     pub cache: CacheStatus,
+    /// What a cascade made of the first answer; none where none was in force.
+    pub cascaded: Option<Cascaded>,
+    /// The last answer's version in its model's rollout, where it is not the version that was asked first.
+    pub assignment: Option<Assignment>,
+}
+
+impl Given {
+    const fn new(answer: Answer, card: Arc<Card>, cache: CacheStatus) -> Self {
+        Self { answer, card, cache, cascaded: None, assignment: None }
+    }
+
+    /// The first answer, where another one came after it.
+    #[must_use]
+    pub fn escalated(&self) -> Option<&Cascaded> {
+        self.cascaded.as_ref().filter(|cascaded| cascaded.is_escalated())
+    }
 }
 
 /// A run that gave no row to keep.
@@ -71,22 +92,45 @@ enum NoRow {
 /// # Errors
 /// [`PoolError`].
 pub async fn answer(app: &App, asked: Asked<'_>) -> Result<Given, PoolError> {
-    let started = Instant::now();
     // A job is run here, whatever the role: it has been through the queue.
     let given = if app.config.role.consumes() || asked.job_id.is_some() {
-        within(asked.deadline, answer_unbounded(app, &asked)).await
+        cascade::answer(app, &asked).await
     } else {
+        let started = Instant::now();
         // Boxed: it is the larger by far, and most processes never take it.
-        Box::pin(remote::answer(app, &asked)).await
+        let given = Box::pin(remote::answer(app, &asked)).await;
+        count(app, &asked, (&given, started), None);
+        given.inspect(|given| saw(app, &asked, given, None))
     };
+    given.inspect(|given| remember(app, &asked, given))
+}
+
+/// Asks one version, and counts what came of it.
+async fn ask(app: &App, asked: &Asked<'_>) -> Result<(Given, Option<RunFacts>), PoolError> {
+    let started = Instant::now();
+    let (given, run) = match within(asked.deadline, answer_unbounded(app, asked)).await {
+        Ok((given, run)) => (Ok(given), run),
+        Err(error) => (Err(error), None),
+    };
+    count(app, asked, (&given, started), run);
+    if let (Ok(given), Some(run)) = (&given, run) {
+        shadow(app, asked, given, run);
+    }
+    given.map(|given| (given, run))
+}
+
+/// Counts an answer of one version, or its failure, in the metrics and in its rollout.
+fn count(app: &App, asked: &Asked<'_>, (given, started): (&Result<Given, PoolError>, Instant), run: Option<RunFacts>) {
     let (metrics, card) = (asked.version.metrics(), asked.version.card());
     if asked.rollout.is_canary() && asked.assignment.is_compared() {
         app.metrics.canary(&card.task, &card.model, asked.assignment.version != asked.rollout.default_version());
     }
-    match &given {
-        Ok((given, run)) => {
+    match given {
+        Ok(_) => {
             metrics.answered(started.elapsed());
-            learn(app, &asked, given, *run);
+            if let Some(run) = run {
+                count_run(app, asked, if run.first { Run::Ended { ms: millis(run.took) } } else { Run::Shared });
+            }
         }
         Err(error) => {
             // A job tries again by itself where the queue is full: that is no failure yet.
@@ -94,16 +138,15 @@ pub async fn answer(app: &App, asked: Asked<'_>) -> Result<Given, PoolError> {
                 metrics.failed();
             }
             match error {
-                PoolError::Failed(_) => count_run(app, &asked, Run::Failed),
+                PoolError::Failed(_) => count_run(app, asked, Run::Failed),
                 // Nobody stays to see how long it takes; a version that hangs must not look like one that never ran.
                 PoolError::Expired { run: Some(run) } if run.first => {
-                    count_run(app, &asked, Run::Ended { ms: millis(run.took) });
+                    count_run(app, asked, Run::Ended { ms: millis(run.took) });
                 }
                 _ => {}
             }
         }
     }
-    given.map(|(given, _)| given)
 }
 
 async fn within<T>(
@@ -131,7 +174,7 @@ async fn answer_unbounded(app: &App, asked: &Asked<'_>) -> Result<(Given, Option
     if !app.cache.is_on() {
         let row = version.row(asked.input.clone(), asked.deadline).await?;
         let answer = read(&row.values, &row.card)?;
-        return Ok((Given { answer, card: row.card, cache: CacheStatus::Off }, Some(row.run)));
+        return Ok((Given::new(answer, row.card, CacheStatus::Off), Some(row.run)));
     }
     let key = version.key_base().key(&[match asked.input {
         Input::Features(features) => Part::Features(features),
@@ -154,32 +197,60 @@ async fn answer_unbounded(app: &App, asked: &Asked<'_>) -> Result<(Given, Option
         Err(NoRow::Moved(row)) => (read(&row.values, &row.card)?, row.card, CacheStatus::Miss),
         Err(NoRow::Failed(error)) => return Err(error),
     };
-    Ok((Given { answer, card, cache }, facts.get().copied()))
+    Ok((Given::new(answer, card, cache), facts.get().copied()))
 }
 
-/// Takes in what an answer teaches: the run for the rollout, the answer for a later label, the shadow beside it.
-fn learn(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
-    if let Some(run) = run {
-        count_run(app, asked, if run.first { Run::Ended { ms: millis(run.took) } } else { Run::Shared });
+/// Takes in what a reading's first answer shows: what is read these days, and how two tiers agree.
+///
+/// Only of the first: the readings that come to another tier since an answer was in doubt are not those that are usual.
+fn saw(app: &App, asked: &Asked<'_>, given: &Given, run: Option<RunFacts>) {
+    app.learning.inputs.saw(&given.card.task, asked.input, now_ms(), || given.card.usual_fields());
+    if run.is_some() {
+        app.learning.pairs.saw(app, asked.request_id, asked.input, &given.card, &given.answer);
     }
-    let prediction = match &given.answer.prediction {
+}
+
+/// Keeps an answer for a later label.
+fn remember(app: &App, asked: &Asked<'_>, given: &Given) {
+    if asked.awaited {
+        return;
+    }
+    let (task, model) = (given.card.task.as_str(), given.card.model.as_str());
+    let own = asked.version.card();
+    let is_own = |model: &str, version: u32| model == own.model && version == own.version;
+    // A worker may have given a reading that went through the queue to another tier's model.
+    let same = is_own(model, given.card.version);
+    let drawn = |same| asked.decision.filter(|_| same).and_then(DecisionRecord::propensity_of_the_answer);
+    let (assignment, propensity) = match &given.assignment {
+        Some(assignment) => (assignment.clone(), None),
+        None if same => (asked.assignment.clone(), drawn(true)),
+        None => (Assignment::outside(given.card.version), None),
+    };
+    let first = given.escalated().map(|cascaded| {
+        let from = &cascaded.from;
+        let same = is_own(&from.model, from.version);
+        let assignment = if same {
+            asked.assignment.clone()
+        } else {
+            answers::assignment(app, task, &from.model, from.version, false)
+        };
+        Box::new(First {
+            model: from.model.as_str().into(),
+            assignment,
+            prediction: from.prediction.as_ref().and_then(class_of),
+            propensity: drawn(same),
+        })
+    });
+    let prediction = class_of(&given.answer.prediction);
+    let answered = Answered { task: task.into(), model: model.into(), assignment, prediction, propensity, first };
+    app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
+}
+
+/// The class that a label may be held against; none of a number.
+fn class_of(prediction: &Prediction) -> Option<Arc<str>> {
+    match prediction {
         Prediction::Class(class) => Some(Arc::from(class.as_str())),
         Prediction::Value(_) => None,
-    };
-    app.learning.inputs.saw(&given.card.task, asked.input, now_ms(), || given.card.usual_fields());
-    if !asked.awaited {
-        let (task, model) = (given.card.task.as_str().into(), given.card.model.as_str().into());
-        // A worker may have given a reading that went through the queue to another tier's model.
-        let own = asked.version.card();
-        let same = given.card.model == own.model && given.card.version == own.version;
-        let propensity = asked.decision.filter(|_| same).and_then(DecisionRecord::propensity_of_the_answer);
-        let assignment = if same { asked.assignment.clone() } else { Assignment::outside(given.card.version) };
-        let answered = Answered { task, model, assignment, prediction, propensity };
-        app.ledger.remember(asked.request_id, asked.job_id, answered, now_ms());
-    }
-    if let Some(run) = run {
-        shadow(app, asked, given, run);
-        app.learning.pairs.saw(app, asked.request_id, asked.input, &given.card, &given.answer);
     }
 }
 

@@ -106,7 +106,8 @@ impl Learning {
         Prior::new(trained.map(f64::from), self.config.settings.prior_weight)
     }
 
-    /// Counts a label, once in all processes, and learns from it.
+    /// Counts a label, once in all processes, and learns from it; `correct` is none where it says nothing of the answer
+    /// that it teaches about ([`crate::rollout::Answered::teaches`]).
     ///
     /// # Errors
     /// [`QueueError`]; the label may then have counted or not, and sending it again is harmless.
@@ -114,12 +115,13 @@ impl Learning {
         &self,
         queue: &dyn Queue,
         known: &Known,
-        correct: bool,
+        correct: Option<bool>,
         now_ms: u64,
     ) -> Result<Counting, QueueError> {
         let answered = &known.answered;
-        let (task, version) = (answered.task.to_string(), version_key(&answered.model, answered.assignment.version));
-        let label = Label { job_ms: known.at, correct, propensity: answered.propensity.map(f64::from) };
+        let (model, version, propensity) = answered.teaches();
+        let (task, version) = (answered.task.to_string(), version_key(model, version));
+        let label = correct.map(|correct| Label { job_ms: known.at, correct, propensity: propensity.map(f64::from) });
         let line = {
             let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(lines.entry((task.clone(), version.clone())).or_default())
@@ -127,7 +129,7 @@ impl Learning {
         let mut stored = line.lock().await;
         for attempt in 0..TRIES {
             let mut belief = read(&task, &version, &stored);
-            let drift = belief.learn(&label, &self.config.settings, now_ms);
+            let drift = label.map(|label| belief.learn(&label, &self.config.settings, now_ms)).unwrap_or_default();
             let (head, tail) = belief.to_texts();
             let after = queue::Belief { head, tail };
             let label = NewLabel {

@@ -16,7 +16,7 @@ pub mod state;
 pub mod view;
 
 pub use assign::Assignment;
-pub use ledger::{Answered, Known, Ledger};
+pub use ledger::{Answered, First, Known, Ledger};
 pub use plan::RolloutConfig;
 pub use settings::CanarySetting;
 pub use state::{Rollout, Run};

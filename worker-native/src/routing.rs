@@ -4,6 +4,7 @@
 //! edge's advice (a tier it names is taken unless its short queue has grown long meanwhile), and
 //! turns a tier into a model version.
 
+mod cascaded;
 pub mod feed;
 mod meters;
 pub mod planner;
@@ -11,6 +12,7 @@ pub mod policies;
 mod presence;
 mod record;
 pub mod snapshots;
+pub mod tiers;
 mod weighed;
 
 use std::sync::Arc;
@@ -20,9 +22,11 @@ use shared::policy::{Decision, Draws, JobSpec, Moment, Policy, Reason, route};
 use shared::reading::Request;
 use shared::snapshot::TaskLoad;
 
+use crate::answering::Given;
 use crate::engine::ModelVersion;
 use crate::engine::index::{Index, Model, Task};
 use crate::rollout::{Assignment, Rollout};
+pub use cascaded::{Cascaded, FirstAnswer, Hop};
 pub use record::{Advice, Binding, DecisionRecord};
 use snapshots::Snapshots;
 pub use weighed::{Alternative, Weighed};
@@ -56,6 +60,18 @@ struct Decided {
     record: DecisionRecord,
     weighed: Weighed,
     shed_ms: Option<u32>,
+}
+
+impl Routed {
+    /// Takes in who answered, and what a cascade made of it.
+    pub fn took(&mut self, given: Option<&Given>) {
+        if let Some(given) = given {
+            let last = given.card.tier.as_deref();
+            let first = given.escalated().map_or(last, |cascaded| Some(&cascaded.from.tier));
+            self.decision.answered_by(first);
+            self.decision.took(given.cascaded.as_ref(), last);
+        }
+    }
 }
 
 /// Why no version was found.

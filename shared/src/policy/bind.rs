@@ -11,7 +11,7 @@ pub use protect::{Behind, QUANTILES};
 
 use super::hull::Hull;
 use super::math::number;
-use super::profile::{MAX_TIERS, TierModel, ranked};
+use super::profile::{MAX_TIERS, TierModel};
 use super::value_of;
 use crate::reading::Priority;
 
@@ -139,20 +139,10 @@ pub fn bind_with(claimed: &[Claimed], tiers: &[TierModel], behind: &Behind, tuni
     let mut fitted = [TierModel::default(); MAX_TIERS];
     let tiers = behind.fit(tiers, tuning.cheap_half, &mut fitted);
     place(claimed, tiers, (behind, tuning), out);
-    let hull = hull(tiers);
+    let hull = Hull::of_models(tiers, RANK_GAP);
     let limit = tuning.fill * behind.limit_us(tiers, hull.pair(0.0).0, tuning.sigmas);
     lift(&mut out.places, tiers, &hull, behind, (limit, tuning));
     pack::pack(tiers, tuning.sigmas, out);
-}
-
-fn hull(tiers: &[TierModel]) -> Hull {
-    let mut known = [None; MAX_TIERS];
-    let mut cost = [0.0; MAX_TIERS];
-    for ((tier, known), cost) in tiers.iter().zip(&mut known).zip(&mut cost) {
-        *known = tier.accuracy;
-        *cost = tier.profile.server_us();
-    }
-    Hull::of(&cost, &ranked(known.get(..tiers.len()).unwrap_or_default(), RANK_GAP), tiers.len())
 }
 
 /// Sorts what can be done by slack, each job on the cheapest tier it may run on.

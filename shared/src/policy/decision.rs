@@ -34,11 +34,13 @@ pub enum Reason {
     Explored,
     /// Even the cheapest tier can hardly carry the load.
     Saturated,
+    /// The cheapest tier first: a dearer one is asked where its answer is not sure enough.
+    Cascade,
 }
 
 impl Reason {
     /// All reasons, for metrics and tests.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::CallerPinned,
         Self::PolicyFixed,
         Self::QueueShort,
@@ -52,6 +54,7 @@ impl Reason {
         Self::PriceHigh,
         Self::Explored,
         Self::Saturated,
+        Self::Cascade,
     ];
 
     /// The name used in headers, logs and answers.
@@ -71,6 +74,7 @@ impl Reason {
             Self::PriceHigh => "price_high",
             Self::Explored => "explored",
             Self::Saturated => "saturated",
+            Self::Cascade => "cascade",
         }
     }
 }

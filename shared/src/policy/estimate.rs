@@ -12,7 +12,7 @@ pub(super) const NORMAL: f32 = 1.702;
 /// A keeper's own count weighs as much as the plan's once it is this many jobs.
 const PRIOR_JOBS: f32 = 4.0;
 /// The share of completion that no measured spread explains.
-const FLOOR: f32 = 0.02;
+pub(super) const FLOOR: f32 = 0.02;
 
 /// What a job that is sent now would find.
 #[derive(Debug, Clone, Copy)]

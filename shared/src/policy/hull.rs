@@ -4,7 +4,7 @@
 //! between two others is beaten by a mix of them, so at most two neighbours on the hull get weight.
 
 use super::math::{count, number, smaller, within};
-use super::profile::MAX_TIERS;
+use super::profile::{MAX_TIERS, TierModel, ranked};
 
 /// The tiers on the hull, cheapest first, with what a reading costs there.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +15,18 @@ pub(super) struct Hull {
 }
 
 impl Hull {
+    /// The hull of tiers; where accuracies are not known a dearer tier is taken to be better by `rank_gap`.
+    pub(super) fn of_models(tiers: &[TierModel], rank_gap: f32) -> Self {
+        let mut known = [None; MAX_TIERS];
+        let mut cost = [0.0; MAX_TIERS];
+        for ((tier, known), cost) in tiers.iter().zip(&mut known).zip(&mut cost) {
+            *known = tier.accuracy;
+            *cost = tier.profile.server_us();
+        }
+        let n = tiers.len().min(MAX_TIERS);
+        Self::of(&cost, &ranked(known.get(..n).unwrap_or_default(), rank_gap), n)
+    }
+
     /// The hull of the first `n` tiers; costs and accuracies must be finite.
     pub(super) fn of(costs: &[f32; MAX_TIERS], accuracies: &[f32; MAX_TIERS], n: usize) -> Self {
         let mut hull = Self { tiers: [0; MAX_TIERS], costs: [0.0; MAX_TIERS], len: 0 };
@@ -40,6 +52,11 @@ impl Hull {
             (*place, *price) = (tier, cost);
             self.len += 1;
         }
+    }
+
+    /// The dearest tier on it: the most accurate of all.
+    pub(super) fn dearest(&self) -> usize {
+        self.len.checked_sub(1).and_then(|last| self.tiers.get(last)).copied().unwrap_or(0)
     }
 
     /// The highest level there is: one step a neighbouring pair.

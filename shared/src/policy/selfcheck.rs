@@ -115,6 +115,7 @@ fn case(dice: &mut Dice, previous: Option<&Plan>) -> (Plan, TaskLoad) {
         realised: dice.maybe(Dice::share),
         alarm: dice.below(10) == 0,
         disagreement: dice.maybe(|dice| dice.up_to(0.2)),
+        policy: (dice.below(8) == 0).then(|| Policy { kind: PolicyKind::Cascade, ..Policy::default() }),
         previous,
         ..Observations::default()
     };
@@ -122,7 +123,11 @@ fn case(dice: &mut Dice, previous: Option<&Plan>) -> (Plan, TaskLoad) {
 }
 
 fn policy(dice: &mut Dice) -> Policy {
-    let kind = if dice.below(8) == 0 { PolicyKind::AdaptiveThreshold } else { PolicyKind::SlackSplit };
+    let kind = match dice.below(8) {
+        0 => PolicyKind::AdaptiveThreshold,
+        1 => PolicyKind::Cascade,
+        _ => PolicyKind::SlackSplit,
+    };
     Policy { kind, ..Policy::default() }
 }
 

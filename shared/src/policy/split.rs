@@ -19,21 +19,21 @@ use crate::snapshot::{TaskLoad, TierLoad};
 const STALE: f32 = 2.0;
 const BLIND: f32 = 20.0;
 /// The chance on time that a job must have on a tier to explore it.
-const SURE: f32 = 0.99;
+pub(super) const SURE: f32 = 0.99;
 /// How many labels what is stated of a tier weighs as much as.
 const PRIOR_LABELS: f32 = 20.0;
 /// A tilt beyond this many logits says no more.
 const MOST_TILT: f32 = 4.0;
 
 /// What the keeper knows of the tiers, side by side.
-struct View {
+pub(super) struct View {
     tiers: usize,
     right: [f32; MAX_TIERS],
     labels: [f32; MAX_TIERS],
     cost: [f32; MAX_TIERS],
-    completion: [f32; MAX_TIERS],
+    pub(super) completion: [f32; MAX_TIERS],
     spread: [f32; MAX_TIERS],
-    on_time: [f32; MAX_TIERS],
+    pub(super) on_time: [f32; MAX_TIERS],
 }
 
 impl View {
@@ -122,7 +122,8 @@ pub(super) fn decide(plan: &Plan, load: &TaskLoad, job: &JobSpec, pinned: Option
     }
 }
 
-fn mode(plan: &Plan, age_ms: u64) -> Mode {
+/// How much is known with a picture of that age.
+pub(super) fn mode(plan: &Plan, age_ms: u64) -> Mode {
     let periods = micros(age_ms) / larger(plan.period_us, 1.0);
     match periods {
         periods if periods > BLIND => Mode::Blind,
@@ -132,7 +133,7 @@ fn mode(plan: &Plan, age_ms: u64) -> Mode {
 }
 
 /// What each tier costs, how often it is right, and when it would be done.
-fn look(
+pub(super) fn look(
     plan: &Plan,
     load: &TaskLoad,
     (lower, upper): (usize, usize),

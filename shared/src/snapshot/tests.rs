@@ -33,6 +33,17 @@ fn the_documented_text_reads_and_writes() {
 }
 
 #[test]
+fn a_policy_of_tomorrow_leaves_the_plan_and_the_keepers_own_policy() {
+    let plan = |kind: &str| {
+        let snapshot = Snapshot::from_text(&TEXT.replace("|5:", &format!("|{kind}:"))).unwrap();
+        snapshot.tasks[0].plan.unwrap()
+    };
+    assert_eq!(plan("6").policy.map(|policy| policy.kind), Some(crate::policy::PolicyKind::Cascade));
+    let unknown = plan("7");
+    assert_eq!((unknown.policy, unknown.x0), (None, 0.33));
+}
+
+#[test]
 fn version_1_is_read_as_well() {
     let text = "v=1;e=5f2a;s=42;t=1700000000000;hydraulic-valve=fast:0:110:8131,accurate:3:1020:-";
     let load = &Snapshot::from_text(text).unwrap().tasks[0];
@@ -131,7 +142,7 @@ fn tier() -> impl Strategy<Value = TierLoad> {
 
 fn plan() -> impl Strategy<Value = Plan> {
     let text = proptest::collection::vec(0i64..30_000, 31).prop_map(|mut numbers| {
-        numbers[0] %= 6;
+        numbers[0] %= 7;
         if numbers[0] == 0 {
             // Not read back where there is no policy.
             (numbers[29], numbers[30]) = (5, 5_000);

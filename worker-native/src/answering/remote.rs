@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::cache::CacheStatus;
 use crate::clock::now_ms;
 use crate::engine::{Answer, PoolError, RunFacts};
+use crate::learning::answers;
 use crate::queue::{Cancelled, Change, Enqueued, Entry, NewJob, Outcome, Priority, QueueError};
 use crate::routing::DecisionRecord;
 
@@ -96,7 +97,7 @@ async fn pass_on(mut changes: broadcast::Receiver<Change>, jobs: Waiting) {
 }
 
 /// Answers one reading by way of the queue, at the deadline at the latest.
-pub(super) async fn answer(app: &App, asked: &Asked<'_>) -> Result<(Given, Option<RunFacts>), PoolError> {
+pub(super) async fn answer(app: &App, asked: &Asked<'_>) -> Result<Given, PoolError> {
     let longest = app.config.http.predict_timeout;
     let deadline = asked.deadline.unwrap_or_else(|| Instant::now() + longest);
     let entry = entry(app, asked, deadline);
@@ -182,12 +183,7 @@ async fn look_up(app: &App, task: &str, job_id: &str) -> Result<Option<Told>, Qu
 }
 
 /// The deadline has come: what would still run it is told, and where the time went is found.
-async fn expire(
-    app: &App,
-    asked: &Asked<'_>,
-    task: &str,
-    job_id: &str,
-) -> Result<(Given, Option<RunFacts>), PoolError> {
+async fn expire(app: &App, asked: &Asked<'_>, task: &str, job_id: &str) -> Result<Given, PoolError> {
     // The answer must not wait for a slow queue; the job is called off all the same.
     let (own, name, id) = (app.clone(), task.to_owned(), job_id.to_owned());
     let cancelled = app.background.spawn(async move { cancel(&own, &name, &id).await });
@@ -261,12 +257,14 @@ struct Told {
     model_version: Option<u32>,
     #[serde(default)]
     error: Option<String>,
+    #[serde(default)]
+    decision: Option<DecisionRecord>,
     #[serde(flatten)]
     answer: Option<Answer>,
 }
 
 impl Told {
-    fn into_given(self, app: &App, asked: &Asked<'_>) -> Result<(Given, Option<RunFacts>), PoolError> {
+    fn into_given(self, app: &App, asked: &Asked<'_>) -> Result<Given, PoolError> {
         let error = self.error.unwrap_or_default();
         match (self.outcome, self.answer) {
             (Outcome::Done, Some(answer)) => {
@@ -275,7 +273,12 @@ impl Told {
                 let model = self.model.as_deref().unwrap_or(&card.model);
                 let by = self.model_version.and_then(|version| app.engine.version(&card.task, model, version));
                 let card = Arc::clone(by.as_ref().map_or(card, |version| version.card()));
-                Ok((Given { answer, card, cache: CacheStatus::Off }, None))
+                let cascaded = self.decision.and_then(|decision| decision.cascade).map(|cascaded| *cascaded);
+                let mut given = Given { cascaded, ..Given::new(answer, card, CacheStatus::Off) };
+                given.assignment = given
+                    .escalated()
+                    .map(|_| answers::assignment(app, &given.card.task, &given.card.model, given.card.version, false));
+                Ok(given)
             }
             (Outcome::Failed, _) => Err(PoolError::Invalid(error)),
             (Outcome::Expired | Outcome::Cancelled, _) => Err(PoolError::Expired { run: None }),

@@ -16,6 +16,10 @@ pub struct RoutingConfig {
     pub policy_set: bool,
     /// The share of readings that `slack-split` sends to a tier so that its accuracy stays known.
     pub exploration: f32,
+    /// The confidence below which a dearer tier is asked as well, where somebody set it.
+    pub cascade_below: Option<f32>,
+    /// Is a dearer tier asked as well where an answer failed, or does not tell its confidence?
+    pub cascade_fail_accurate: bool,
     /// How often load and accuracies are read from the queue's store.
     pub snapshot_interval: Duration,
 }
@@ -51,6 +55,17 @@ pub(super) fn read(read: &mut Reader) -> RoutingConfig {
             Tuning::default().epsilon,
             "share of the readings that `slack-split` sends to the tier of which least is known; 0 explores never",
         ),
+        cascade_below: read.optional_ratio(
+            "CASCADE_BELOW",
+            "confidence below which an answer is asked again of a dearer tier, under `cascade` and `slack-split`; not \
+             set: 0.8 under `cascade`, and `slack-split` asks none",
+        ),
+        cascade_fail_accurate: read.one_of(
+            "CASCADE_FAIL",
+            "accurate",
+            &["accurate", "fast"],
+            "an answer that failed, or does not tell its confidence: `accurate` asks a dearer tier, `fast` does not",
+        ) == "accurate",
         snapshot_interval: millis(read.number(
             "SNAPSHOT_INTERVAL_MS",
             250,

@@ -196,6 +196,15 @@ impl Reader {
         self.read(name, &default.to_string(), "a number from 0 to 1", help, parse).unwrap_or(default)
     }
 
+    /// A ratio that need not be set.
+    pub(super) fn optional_ratio(&mut self, name: &'static str, help: &'static str) -> Option<f32> {
+        let parse = |text: &str| {
+            let ratio = || text.parse().ok().filter(|value| (0.0..=1.0).contains(value));
+            if text.is_empty() { Some(None) } else { ratio().map(Some) }
+        };
+        self.read(name, "", "a number from 0 to 1, or nothing", help, parse).flatten()
+    }
+
     pub(super) fn one_of(&mut self, name: &'static str, default: &str, values: &[&str], help: &'static str) -> String {
         let rule = format!("one of {}", values.join(", "));
         let parse = |text: &str| values.contains(&text).then(|| text.to_owned());

@@ -15,8 +15,8 @@ use tokio::time::Instant;
 
 use super::Consumer;
 use super::bench::Waiting;
-use crate::engine::index::{Model, Task};
-use crate::queue::{Claimed, Entry};
+use crate::queue::Claimed;
+use crate::routing::tiers;
 
 /// The share of the workers' time below which jobs without a deadline are lifted.
 const CALM: f32 = 0.7;
@@ -86,7 +86,7 @@ impl Consumer {
             plan.as_ref().map_or_else(Behind::default, |plan| self.behind(waiting, &load, (plan, drained), now));
         let calm = plan.as_ref().is_some_and(|plan| behind.count == 0 && plan.busy < CALM);
         let free_us = self.going.free_in(None, self.workers(), now).as_secs_f32() * 1e6;
-        let ahead_us = ahead_us(task, &load).max(free_us) + self.settling.us();
+        let ahead_us = tiers::ahead_us(task, &load).max(free_us) + self.settling.us();
         // What has no tier, or cannot be read, is not bound: it starts first, as it came.
         let (mut unbound, mut bindable, mut claims) = (Vec::new(), Vec::new(), Vec::new());
         for (place, waiting) in waiting.iter().enumerate() {
@@ -141,10 +141,7 @@ impl Consumer {
     /// How long until one is free for a run of a tier.
     pub(super) fn free_in(&self, tier: &str, now: Instant) -> Duration {
         let index = self.app.engine.index();
-        let model = index
-            .tasks
-            .get(&self.task)
-            .and_then(|task| task.models.values().find(|model| model.folder.tier.as_deref() == Some(tier)));
+        let model = index.tasks.get(&self.task).and_then(|task| tiers::model_of(task, tier));
         let own = model.and_then(|model| Some(model.versions.get(&model.default_version)?.pool()?.workers()));
         let all = self.going.free_in(None, self.workers(), now);
         all.max(self.going.free_in(Some(tier), own.unwrap_or(1), now))
@@ -190,29 +187,17 @@ impl Consumer {
         let (Ok(entry), Some(task)) = (&mut job.entry, index.tasks.get(&self.task)) else { return job };
         let hinted = entry.decision.tier.clone();
         if hinted.as_deref() != Some(tier) {
-            let model = task.models.values().find(|model| model.folder.tier.as_deref() == Some(tier));
-            let Some(version) = model.and_then(|model| version_for(model, entry)) else { return job };
-            let model = model.map(|model| model.folder.name.clone()).unwrap_or_default();
-            (entry.model, entry.model_version) = (model, version);
+            let key = entry.sensor_id.as_deref().unwrap_or(&entry.request_id);
+            let model = tiers::model_of(task, tier);
+            let assigned = model.and_then(|model| Some((model, tiers::version_for(model, key)?)));
+            let Some((model, assigned)) = assigned else { return job };
+            (entry.model, entry.model_version) = (model.folder.name.clone(), assigned.version);
             entry.decision.tier = Some(tier.to_owned());
         }
         self.app.metrics.bound(&self.task, hinted.as_deref().unwrap_or_default(), tier);
         entry.decision.hinted = hinted;
         job
     }
-}
-
-/// Work that waits in this process's pools already, in microseconds of one worker.
-fn ahead_us(task: &Task, load: &TaskLoad) -> f32 {
-    let pools = task.models.values().filter_map(|model| {
-        let tier = load.tiers.iter().find(|tier| model.folder.tier.as_ref() == Some(&tier.tier))?;
-        Some((tier, model.versions.get(&model.default_version)?.pool()?))
-    });
-    pools.fold(0.0, |sum, (tier, pool)| {
-        let waiting = u32::try_from(pool.waiting()).unwrap_or(u32::MAX);
-        let workers = u32::try_from(pool.workers()).unwrap_or(u32::MAX).max(1);
-        sum + tier.profile().batch_us(waiting.div_ceil(workers))
-    })
 }
 
 /// The job as the policy sees it; none for one that has no tier.
@@ -255,22 +240,13 @@ fn least_us(load: &TaskLoad, free: bool, hint: u8) -> f32 {
     alone.fold(f32::INFINITY, f32::min)
 }
 
-/// The version that a model's rollout gives the job's sensor.
-fn version_for(model: &Model, entry: &Entry) -> Option<u32> {
-    let key = entry.sensor_id.as_deref().unwrap_or(&entry.request_id);
-    let assigned = model.rollout.assign(key).version;
-    [assigned, model.default_version]
-        .into_iter()
-        .find(|version| model.versions.get(version).is_some_and(|version| version.is_servable()))
-}
-
 #[cfg(test)]
 mod tests {
     use shared::policy::Profile;
     use shared::snapshot::TierLoad;
 
     use super::*;
-    use crate::queue::Ticket;
+    use crate::queue::{Entry, Ticket};
     use crate::routing::{Binding, DecisionRecord};
 
     fn load() -> TaskLoad {

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::Consumer;
 use super::going::Started;
 use super::held::Hold;
-use super::settle::{Departure, Ending, Failure};
-use crate::answering::{self, Asked};
+use super::settle::{Departure, Failure};
+use crate::answering::{self, Asked, Given};
 use crate::engine::PoolError;
 use crate::queue::{Claimed, Entry};
-use crate::routing::DecisionRecord;
+use crate::routing::{Binding, DecisionRecord};
 
 /// How often a reading that found its model's queue full tries again.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
@@ -48,10 +48,8 @@ impl Consumer {
         let stand_in = self.stand_in(job, entry);
         let entry = stand_in.as_ref().unwrap_or(entry);
         let load = self.app.snapshots.load(&self.task);
-        let accuracy = entry.decision.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
-        let departure = Departure { depth: load.depth(), accuracy, claimed_at };
         let deadline = job.left.and_then(|left| claimed_at.checked_add(left));
-        let ending = if exhausted {
+        let ended = if exhausted {
             Err(Failure::Dead(format!("started {} times without an end", job.attempt - 1)))
         } else if hopeless || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             Err(Failure::Expired { started: false })
@@ -59,7 +57,11 @@ impl Consumer {
             self.infer(entry, deadline).await
         };
         drop(started);
-        self.end(job, entry, departure, ending).await;
+        let cascaded = ended.as_ref().ok().and_then(|given| cascaded(entry, given));
+        let entry = cascaded.as_ref().unwrap_or(entry);
+        let accuracy = entry.decision.tier.as_deref().and_then(|tier| load.accuracy_of(tier));
+        let departure = Departure { depth: load.depth(), accuracy, claimed_at };
+        self.end(job, entry, departure, ended.map(|given| given.answer)).await;
     }
 
     /// The job for another version, where its own is not in the repository and did not come within a lease.
@@ -77,12 +79,13 @@ impl Consumer {
         let of_tier = || task.models.values().find(|model| model.folder.tier.as_ref() == tier);
         let model = task.models.get(&entry.model).or_else(of_tier).or_else(|| task.models.values().next())?;
         let decision = DecisionRecord { tier: model.folder.tier.clone(), ..entry.decision.clone() };
-        // Pinned: what stands in is no evidence in a trial.
+        // Pinned: what stands in is no evidence in a trial, and nothing to ask again.
         let (name, model_version) = (model.folder.name.clone(), model.default_version);
-        Some(Entry { model: name, model_version, fallback: true, pinned: true, decision, ..entry.clone() })
+        let binding = Binding { movable: false, ..entry.binding };
+        Some(Entry { model: name, model_version, fallback: true, pinned: true, binding, decision, ..entry.clone() })
     }
 
-    async fn infer(&self, entry: &Entry, deadline: Option<Instant>) -> Ending {
+    async fn infer(&self, entry: &Entry, deadline: Option<Instant>) -> Result<Given, Failure> {
         let index = self.app.engine.index();
         let version = index
             .version(&entry.task, &entry.model, entry.model_version)
@@ -111,13 +114,14 @@ impl Consumer {
             sensor_id: entry.sensor_id.as_deref(),
             decision: Some(&entry.decision),
             binding: entry.binding,
+            class: entry.priority,
             awaited: entry.awaited,
         };
         // Half the lease: behind it the job is better off elsewhere.
         let give_up = Instant::now() + self.app.config.queue.lease / 2;
         loop {
             match answering::answer(&self.app, asked).await {
-                Ok(given) => return Ok(given.answer),
+                Ok(given) => return Ok(given),
                 Err(PoolError::Full) if Instant::now() < give_up => tokio::time::sleep(FULL_PAUSE).await,
                 Err(PoolError::Invalid(text)) => return Err(Failure::Failed(text)),
                 Err(PoolError::Failed(text)) => return Err(Failure::Broken(text)),
@@ -136,6 +140,17 @@ impl Consumer {
             }
         }
     }
+}
+
+/// The job as it was answered, where a cascade was in force: by the version that answered last.
+fn cascaded(entry: &Entry, given: &Given) -> Option<Entry> {
+    let cascaded = given.cascaded.as_ref()?;
+    let mut entry = entry.clone();
+    entry.decision.took(Some(cascaded), given.card.tier.as_deref());
+    if cascaded.is_escalated() {
+        (entry.model, entry.model_version) = (given.card.model.clone(), given.card.version);
+    }
+    Some(entry)
 }
 
 /// Is the reading still one of the task's?

@@ -128,7 +128,8 @@ impl Consumer {
     fn learn(&self, job: &Claimed, entry: &Entry, outcome: Outcome) {
         let told = matches!(outcome, Outcome::Done | Outcome::Expired) && job.attempt <= 1;
         // What was predicted of another tier than the one that ran says nothing of this one.
-        let kept = entry.decision.hinted.is_none() || entry.decision.hinted == entry.decision.tier;
+        let moved = entry.decision.hinted.is_some() && entry.decision.hinted != entry.decision.tier;
+        let kept = !moved && entry.decision.escalated().is_none();
         if let Some(predicted) = entry.decision.on_time.filter(|_| told && kept) {
             let in_time = outcome == Outcome::Done;
             self.app.metrics.on_time(&self.task, predicted, in_time);
@@ -156,7 +157,11 @@ impl Consumer {
             model_version: entry.model_version,
             fallback: entry.fallback,
             tier: entry.decision.tier.clone(),
-            hinted_tier: entry.decision.hinted.clone(),
+            hinted_tier: entry
+                .decision
+                .hinted
+                .clone()
+                .or_else(|| entry.decision.escalated().map(|cascaded| cascaded.from.tier.clone())),
             reason: entry.decision.reason.clone(),
             decided_by: entry.decision.by.clone(),
             decision: entry.decision.clone(),

@@ -1,6 +1,6 @@
 //! A call's case in a third of its size, for the store: arrays in place of named fields.
 //!
-//! What the record beside it says anyway (ids, task, model) is left out.
+//! What the record beside it says anyway (ids, task, model, what a cascade did) is left out.
 
 use serde::{Deserialize, Serialize};
 use shared::reading::Priority;
@@ -95,6 +95,7 @@ impl Packed {
                 share,
                 on_time,
                 hinted,
+                cascade: None,
             },
             weighed,
             end,

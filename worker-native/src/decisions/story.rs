@@ -6,7 +6,7 @@ use shared::policy::{Mode, Reason};
 
 use super::{Case, End, REFUSED, SHED};
 use crate::queue::Outcome;
-use crate::routing::{Alternative, DecisionRecord, Weighed};
+use crate::routing::{Alternative, Cascaded, DecisionRecord, Hop, Weighed};
 
 /// The sentences, in the order in which things happened.
 #[must_use]
@@ -18,20 +18,16 @@ pub fn tell(case: &Case) -> Vec<String> {
         story.extend(promised(weighed));
     }
     story.extend(bound(&case.decision));
+    story.extend(case.decision.cascade.as_deref().map(cascaded));
     story.push(ended(case));
     story
-}
-
-/// The tier that was chosen before a worker looked at the job again.
-fn hinted(decision: &DecisionRecord) -> Option<&str> {
-    decision.hinted.as_deref().or(decision.tier.as_deref())
 }
 
 fn chosen(decision: &DecisionRecord) -> String {
     let by = if decision.by == "edge" { "the edge" } else { "the service" };
     let known = Reason::ALL.into_iter().find(|reason| reason.name() == decision.reason);
     let why = known.map_or_else(|| format!("its reason is `{}`", decision.reason), |reason| because(reason).to_owned());
-    match hinted(decision) {
+    match decision.chosen() {
         Some(tier) => format!("`{tier}` was chosen by {by}: {why}."),
         None => format!("A model that serves no tier was chosen by {by}: {why}."),
     }
@@ -56,6 +52,7 @@ pub const fn because(reason: Reason) -> &'static str {
         Reason::PriceHigh => "the accuracy that a dearer tier adds was worth less than its time was to the jobs behind",
         Reason::Explored => "it was drawn to try this tier, so that the tier's accuracy stays known",
         Reason::Saturated => "even the cheapest tier could hardly carry the load",
+        Reason::Cascade => "the cheapest tier answers first, and a dearer one where that answer is in doubt",
     }
 }
 
@@ -94,7 +91,7 @@ fn rule(decision: &DecisionRecord, weighed: &Weighed) -> Vec<String> {
     let mode = mode.and_then(|name| Mode::ALL.into_iter().find(|mode| mode.name() == name));
     let mode = mode.map(|mode| format!(", in mode M{} ({}): {}", mode.number(), mode.name(), known(mode)));
     let mut told = vec![format!("The policy was `{}`, {version}{}.", weighed.policy, mode.unwrap_or_default())];
-    if let (Some(share), Some(chance), Some(tier)) = (decision.share, decision.propensity, hinted(decision)) {
+    if let (Some(share), Some(chance), Some(tier)) = (decision.share, decision.propensity, decision.chosen()) {
         told.push(format!(
             "It aimed at {} of the readings on the dearer tier; one like this had a chance of {} of getting `{tier}`.",
             percent(share),
@@ -117,12 +114,37 @@ fn promised(weighed: &Weighed) -> Option<String> {
 }
 
 fn bound(decision: &DecisionRecord) -> Option<String> {
-    let (hinted, tier) = (decision.hinted.as_deref()?, decision.tier.as_deref()?);
+    let (hinted, tier) = (decision.hinted.as_deref()?, decision.first_tier()?);
     Some(if hinted == tier {
         format!("When its turn came, a worker looked at the queue again and left it at `{tier}`.")
     } else {
         format!("When its turn came, a worker looked at the queue again and moved it from `{hinted}` to `{tier}`.")
     })
+}
+
+/// The first answer, and what became of it.
+fn cascaded(cascaded: &Cascaded) -> String {
+    let from = &cascaded.from;
+    let why = cascaded.why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+    let first = match (&from.prediction, from.confidence) {
+        (None, _) => format!("`{}` gave no answer{why}", from.tier),
+        (Some(said), Some(sure)) => format!("`{}` said `{said}` with a confidence of {}", from.tier, percent(sure)),
+        (Some(said), None) => format!("`{}` said `{said}`", from.tier),
+    };
+    let below = percent(cascaded.below);
+    let hop = Hop::ALL.into_iter().find(|hop| hop.name() == cascaded.outcome);
+    match hop {
+        Some(Hop::Escalated) if from.prediction.is_none() => format!("{first}, so a dearer tier was asked."),
+        Some(Hop::Escalated) => format!("{first}, less than the {below} asked for, so a dearer tier was asked too."),
+        Some(Hop::Confident) => format!("{first}, and from {below} on no other tier was asked."),
+        Some(Hop::Late) => format!("{first}; a dearer tier would hardly have been in time, so that stood."),
+        Some(Hop::Load) => {
+            format!("{first}; a dearer tier's time was worth more to the jobs that waited, so that stood.")
+        }
+        Some(Hop::Untold) => format!("{first}; how sure that is cannot be told, so it stood."),
+        Some(Hop::Failed) => format!("{first}; a dearer tier was asked too and gave no answer{why}, so that stood."),
+        None => format!("{first}; what became of it is called `{}`.", cascaded.outcome),
+    }
 }
 
 fn ended(case: &Case) -> String {
@@ -155,7 +177,8 @@ fn ended(case: &Case) -> String {
 
 /// What was predicted of the tier that ran.
 fn compared(case: &Case, end: &End) -> String {
-    let tier = case.decision.tier.as_deref();
+    // Of two answers together nothing was predicted.
+    let tier = case.decision.tier.as_deref().filter(|_| case.decision.escalated().is_none());
     let promised = tier.and_then(|tier| case.weighed.as_ref()?.of(tier)?.completion_ms);
     let told = promised.filter(|_| end.outcome == Outcome::Done.name());
     told.map(|ms| format!("; {} had been predicted", millis(ms.into()))).unwrap_or_default()
@@ -173,6 +196,8 @@ fn millis(ms: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Prediction;
+    use crate::routing::FirstAnswer;
 
     fn case() -> Case {
         let tier = |tier: &str, completion, on_time, accuracy| Alternative {
@@ -198,6 +223,7 @@ mod tests {
                 share: Some(0.4),
                 on_time: Some(0.98),
                 hinted: Some("accurate".to_owned()),
+                cascade: None,
             },
             weighed: Some(Weighed {
                 policy: "slack-split".to_owned(),
@@ -232,6 +258,34 @@ mod tests {
             "`trees` version 2 answered after 4.00 ms, in time: the deadline was 100 ms; 3.12 ms had been predicted.",
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn both_hops_of_a_cascade_are_told() {
+        let mut case = case();
+        case.decision.hinted = None;
+        case.decision.tier = Some("fast".to_owned());
+        let record = |hop: Hop| Cascaded {
+            from: FirstAnswer {
+                tier: "fast".to_owned(),
+                model: "trees".to_owned(),
+                version: 2,
+                prediction: Some(Prediction::Class("73".to_owned())),
+                confidence: Some(0.62),
+            },
+            below: 0.8,
+            outcome: hop.name().to_owned(),
+            why: (hop == Hop::Failed).then(|| "it was full".to_owned()),
+        };
+        case.decision.took(Some(&record(Hop::Escalated)), Some("accurate"));
+        let told = tell(&case);
+        assert!(told[0].starts_with("`fast` was chosen"), "{told:?}");
+        let sentence =
+            "`fast` said `73` with a confidence of 62 %, less than the 80 % asked for, so a dearer tier was asked too.";
+        assert_eq!(told[5], sentence, "{told:?}");
+        let others = Hop::ALL.map(|hop| cascaded(&record(hop)));
+        assert!(others.iter().enumerate().all(|(i, words)| !others[..i].contains(words)), "{others:?}");
+        assert!(others[5].contains("(it was full)"), "{others:?}");
     }
 
     #[test]

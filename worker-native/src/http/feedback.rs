@@ -115,6 +115,12 @@ async fn label_answer(app: &App, label: labels::Label) -> Result<Response, ApiEr
         if by.rolled_back {
             app.metrics.rollback(&by.task, &by.model);
         }
+        if let Some(first) = &by.first {
+            app.metrics.drift(&by.task, &first.model, first.learned.drift);
+            if first.rolled_back {
+                app.metrics.rollback(&by.task, &first.model);
+            }
+        }
     }
     Ok(Json(counted).into_response())
 }

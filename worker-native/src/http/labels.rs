@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
-use shared::accuracy::Drift;
+use shared::accuracy::{Belief, Drift};
 use shared::catalog::Catalog;
 use shared::ids::is_id;
 use shared::problem::ErrorCode;
@@ -18,7 +18,7 @@ use shared::schema::TaskSchema;
 use super::error::ApiError;
 use crate::learning::{Counting, Learning};
 use crate::queue::Queue;
-use crate::rollout::{Answered, Known, Rollout};
+use crate::rollout::{Answered, Assignment, Known, Rollout};
 
 /// `{"request_id" or "job_id": …, "label" or "correct": …}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,25 @@ pub struct AnsweredBy {
     /// The arm's name; `default` outside a rollout.
     pub arm: String,
     /// Did this label take the canary out of traffic?
+    pub rolled_back: bool,
+    /// What is believed of the version now.
+    #[serde(rename = "accuracy")]
+    pub learned: Learned,
+    /// What answered before it and was in doubt: the label teaches of this one. None where nothing did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<FirstAnsweredBy>,
+}
+
+/// What gave a first answer, which another tier answered after.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct FirstAnsweredBy {
+    /// The model's name.
+    pub model: String,
+    /// The version.
+    pub model_version: u32,
+    /// Was that answer right? None where the label does not say.
+    pub correct: Option<bool>,
+    /// Did this label take its model's canary out of traffic?
     pub rolled_back: bool,
     /// What is believed of the version now.
     #[serde(rename = "accuracy")]
@@ -193,15 +212,15 @@ pub(super) async fn count(
     known: &Known,
     catalog: &Catalog,
     Store { learning, queue }: Store<'_>,
-    (rollout_of, trained): (
-        impl FnOnce(&str, &str) -> Option<Arc<Rollout>>,
-        impl FnOnce(&str, &str, u32) -> Option<f32>,
-    ),
+    (rollout_of, trained): (impl Fn(&str, &str) -> Option<Arc<Rollout>>, impl Fn(&str, &str, u32) -> Option<f32>),
     now_ms: u64,
 ) -> Result<Counted, ApiError> {
     let answered = &known.answered;
-    let correct = judge(&label.truth, answered, catalog.task(&answered.task).map(|task| &task.schema))?;
-    let (belief, drift) = match learning.count(queue, known, correct, now_ms).await? {
+    let schema = catalog.task(&answered.task).map(|task| &task.schema);
+    let correct = judge(&label.truth, answered, schema)?;
+    let first_correct = judge_first(&label.truth, answered, correct, schema);
+    let taught = if answered.first.is_some() { first_correct } else { Some(correct) };
+    let (belief, drift) = match learning.count(queue, known, taught, now_ms).await? {
         Counting::Counted(belief, drift) => (belief, drift),
         Counting::Before => return Ok(Counted::not(label)),
         Counting::Busy => {
@@ -210,19 +229,53 @@ pub(super) async fn count(
         }
     };
     let (task, model, version) = (&*answered.task, &*answered.model, answered.assignment.version);
-    let rolled_back =
-        rollout_of(task, model).and_then(|rollout| rollout.labelled(&answered.assignment, correct, now_ms));
-    let posterior = belief.posterior(&learning.prior(trained(task, model, version)), learning.settings(), now_ms);
-    let (mean, interval, n_eff) = (posterior.mean(), posterior.interval(), posterior.n_eff);
+    let evidence = |model: &str, assignment: &Assignment, correct: bool| {
+        rollout_of(task, model).is_some_and(|rollout| rollout.labelled(assignment, correct, now_ms).is_some())
+    };
+    let learned = |(model, version): (&str, u32), belief: &Belief, drift| {
+        let posterior = belief.posterior(&learning.prior(trained(task, model, version)), learning.settings(), now_ms);
+        let (mean, interval, n_eff) = (posterior.mean(), posterior.interval(), posterior.n_eff);
+        Learned { mean, interval, labels: belief.labels(), n_eff, drift }
+    };
+    let rolled_back = evidence(model, &answered.assignment, correct);
+    // Each model's versions are compared on the readings that they answered, whoever answered after them.
+    let first = answered.first.as_ref().map(|first| FirstAnsweredBy {
+        model: first.model.to_string(),
+        model_version: first.assignment.version,
+        correct: first_correct,
+        rolled_back: first_correct.is_some_and(|correct| evidence(&first.model, &first.assignment, correct)),
+        learned: learned((&first.model, first.assignment.version), &belief, drift),
+    });
+    let own = match &first {
+        Some(_) => {
+            let seen = learning.belief(task, model, version).unwrap_or_default();
+            learned((model, version), &seen.belief, Drift::default())
+        }
+        None => learned((model, version), &belief, drift),
+    };
     let answered_by = AnsweredBy {
         task: task.to_owned(),
         model: model.to_owned(),
         model_version: version,
         arm: answered.assignment.arm.to_string(),
-        rolled_back: rolled_back.is_some(),
-        learned: Learned { mean, interval, labels: belief.labels(), n_eff, drift },
+        rolled_back,
+        learned: own,
+        first,
     };
     Ok(Counted { id: label.id, counted: true, correct: Some(correct), answered_by: Some(answered_by) })
+}
+
+/// Was the first answer right, where another came after it? None where the label does not say.
+fn judge_first(truth: &Truth, answered: &Answered, correct: bool, schema: Option<&TaskSchema>) -> Option<bool> {
+    let first = answered.first.as_ref()?.prediction.as_deref()?;
+    let last = answered.prediction.as_deref()?;
+    match truth {
+        Truth::Label(label) => Some(first == label),
+        Truth::Correct(_) if first == last => Some(correct),
+        Truth::Correct(true) => Some(false),
+        // The last one was wrong, the first said otherwise: right if there is no third word.
+        Truth::Correct(false) => (schema.map(TaskSchema::labels)?.len() == 2).then_some(true),
+    }
 }
 
 /// Was the answer right? A misspelt class would count against the version, so it is a fault.

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
-use serde::de::Error as _;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::problem::ErrorCode;
@@ -19,7 +19,7 @@ use super::error::ApiError;
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::routing::feed;
-use crate::routing::policies::{EVERY_TASK, From, InForce, Knobs, Put};
+use crate::routing::policies::{CascadeKnobs, EVERY_TASK, From, InForce, Knobs, Put};
 
 /// The policy of one task.
 #[derive(Debug, Serialize)]
@@ -29,6 +29,7 @@ struct View<'a> {
     queue_threshold: u32,
     accuracy_floor: f32,
     slack_split: Knobs,
+    cascade: Option<CascadeKnobs>,
     from: From,
     version: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,14 +37,16 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    const fn of(task: &'a str, in_force: InForce) -> Self {
-        let InForce { policy, knobs, version, at, from } = in_force;
+    fn of(task: &'a str, in_force: InForce) -> Self {
+        let cascade = in_force.cascade();
+        let InForce { policy, knobs, version, at, from, .. } = in_force;
         Self {
             task,
             policy: policy.kind.name(),
             queue_threshold: policy.queue_threshold,
             accuracy_floor: policy.accuracy_floor,
             slack_split: knobs,
+            cascade,
             from,
             version,
             at,
@@ -66,6 +69,9 @@ struct Wish {
     accuracy_floor: Option<f32>,
     #[serde(default, deserialize_with = "known_knobs")]
     slack_split: Option<Knobs>,
+    // Twice optional: where it is missing the settings hold, null asks nothing again.
+    #[serde(default, deserialize_with = "known_cascade")]
+    cascade: Option<Option<CascadeKnobs>>,
 }
 
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
@@ -74,14 +80,24 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<O
 
 /// A caller's knobs; unlike those that are stored, none may have a name that is not known here.
 fn known_knobs<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Knobs>, D::Error> {
-    let Some(sent) = Option::<Map<String, Value>>::deserialize(deserializer)? else { return Ok(None) };
-    let known = serde_json::to_value(Knobs::default()).map_err(D::Error::custom)?;
+    Option::<Map<String, Value>>::deserialize(deserializer)?.map(|sent| known("slack_split", sent)).transpose()
+}
+
+/// Likewise of a cascade.
+fn known_cascade<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<CascadeKnobs>>, D::Error> {
+    Option::<Map<String, Value>>::deserialize(deserializer)?.map(|sent| known("cascade", sent)).transpose().map(Some)
+}
+
+fn known<T: Default + Serialize + DeserializeOwned, E: serde::de::Error>(
+    of: &str,
+    sent: Map<String, Value>,
+) -> Result<T, E> {
+    let known = serde_json::to_value(T::default()).map_err(E::custom)?;
     if let Some(name) = sent.keys().find(|name| known.get(name.as_str()).is_none()) {
         let names: Vec<&str> = known.as_object().into_iter().flat_map(Map::keys).map(String::as_str).collect();
-        let fault = format!("`slack_split` has no `{name}`; it has: {}", names.join(", "));
-        return Err(D::Error::custom(fault));
+        return Err(E::custom(format!("`{of}` has no `{name}`; it has: {}", names.join(", "))));
     }
-    serde_json::from_value(Value::Object(sent)).map(Some).map_err(D::Error::custom)
+    serde_json::from_value(Value::Object(sent)).map_err(E::custom)
 }
 
 pub(super) async fn show(State(app): State<App>) -> Response {
@@ -117,6 +133,7 @@ pub(super) async fn put(State(app): State<App>, map: HeaderMap, body: Body) -> R
             queue_threshold: wish.queue_threshold.unwrap_or(base.queue_threshold),
             accuracy_floor: wish.accuracy_floor.unwrap_or(base.accuracy_floor),
             slack_split: wish.slack_split.unwrap_or(base.slack_split),
+            cascade: wish.cascade.unwrap_or(base.cascade),
             ..base
         }),
     };
@@ -140,8 +157,8 @@ pub(super) async fn put(State(app): State<App>, map: HeaderMap, body: Body) -> R
 
 fn wrong(faults: Vec<Fault>, fault: &str) -> ApiError {
     let detail = format!(
-        "the body must be {{\"policy\": NAME or null}}, with `task`, `queue_threshold`, `accuracy_floor` and \
-         `slack_split` where wanted: {fault}"
+        "the body must be {{\"policy\": NAME or null}}, with `task`, `queue_threshold`, `accuracy_floor`, `slack_split` \
+         and `cascade` where wanted: {fault}"
     );
     let faults = if faults.is_empty() { vec![Fault::new("#", "wrong_type", detail.clone())] } else { faults };
     ApiError { faults, ..ApiError::new(ErrorCode::InvalidReading, detail) }

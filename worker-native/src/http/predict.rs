@@ -77,7 +77,7 @@ pub(super) struct Done {
 impl Done {
     fn by(&self) -> By<'_> {
         let Card { model, version, tier, .. } = &*self.given.card;
-        let arm = self.routed.assignment.arm.as_ref();
+        let arm = self.given.assignment.as_ref().unwrap_or(&self.routed.assignment).arm.as_ref();
         By {
             model_used: model,
             model_version: *version,
@@ -232,16 +232,19 @@ pub(super) async fn run(
         sensor_id: request.sensor_id.as_deref(),
         decision: Some(&routed.decision),
         binding: routed.binding,
+        class: request.priority.unwrap_or_default(),
         awaited: false,
     };
     let given = answering::answer(app, asked).await;
     drop(counted);
-    if let (Some(predicted), true) = (routed.decision.on_time, app.config.role.consumes()) {
+    routed.took(given.as_ref().ok());
+    // What was predicted of one tier says nothing of two.
+    let predicted = routed.decision.on_time.filter(|_| routed.decision.escalated().is_none());
+    if let (Some(predicted), true) = (predicted, app.config.role.consumes()) {
         app.metrics.on_time(task, predicted, given.is_ok());
         app.planner.ended(task, predicted, given.is_ok());
     }
     let by = given.as_ref().map(|given| &*given.card);
-    routed.decision.answered_by(by.ok().and_then(|card| card.tier.as_deref()));
     app.decisions.tell(Case::of_call((request_id, task), &routed, by, (at, started.elapsed())));
     let given = given?;
     Ok(Done { routed, given, started })

@@ -17,9 +17,11 @@ use crate::app::App;
 use crate::clock::now_ms;
 use crate::decisions::Case;
 use crate::decisions::packed::Packed;
+use crate::engine::Prediction;
 use crate::queue::{Entry, QueueError};
 use crate::rollout::ledger::{Unwritten, name_of};
-use crate::rollout::{Answered, Assignment, Known};
+use crate::rollout::{Answered, Assignment, First, Known};
+use crate::routing::{Cascaded, DecisionRecord};
 
 /// How often what is new is written.
 pub const EVERY: Duration = Duration::from_millis(100);
@@ -39,9 +41,26 @@ struct Record {
     /// No evidence in a rollout.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pinned: bool,
+    /// What answered before it and was in doubt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<FirstRecord>,
+    /// What a cascade did, of a call: beside its case, whose form an older process knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cascade: Option<Box<Cascaded>>,
     /// What was decided, of a call; a job's own records tell of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     case: Option<Packed>,
+}
+
+/// A first answer as it is stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct FirstRecord {
+    model: String,
+    version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prediction: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    propensity: Option<f32>,
 }
 
 /// What was decided for a request.
@@ -70,6 +89,8 @@ struct Told {
     propensity: Option<f32>,
     #[serde(default)]
     pinned: bool,
+    #[serde(default)]
+    decision: DecisionRecord,
 }
 
 /// Writes what is new until shutdown, and once more then.
@@ -105,6 +126,7 @@ async fn write(app: &App, new: &Unwritten) -> Result<(), QueueError> {
     let mut by_task: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
     for (request_id, job_id, known) in &new.answers {
         let answered = &known.answered;
+        let case = case_of(app, request_id, job_id.as_deref());
         let record = Record {
             model: answered.model.to_string(),
             version: answered.assignment.version,
@@ -113,7 +135,14 @@ async fn write(app: &App, new: &Unwritten) -> Result<(), QueueError> {
             propensity: answered.propensity,
             job_id: job_id.as_deref().map(str::to_owned),
             pinned: !answered.assignment.is_compared(),
-            case: case_of(app, request_id, job_id.as_deref()),
+            first: answered.first.as_ref().map(|first| FirstRecord {
+                model: first.model.to_string(),
+                version: first.assignment.version,
+                prediction: first.prediction.as_deref().map(str::to_owned),
+                propensity: first.propensity,
+            }),
+            cascade: case.as_ref().and_then(|case| case.decision.cascade.clone()),
+            case: case.map(|case| Packed::from(&*case)),
         };
         let record = serde_json::to_string(&record).map_err(|error| QueueError::Corrupt(error.to_string()))?;
         by_task.entry(&answered.task).or_default().push((request_id.to_string(), record));
@@ -124,9 +153,8 @@ async fn write(app: &App, new: &Unwritten) -> Result<(), QueueError> {
     Ok(())
 }
 
-fn case_of(app: &App, request_id: &str, job_id: Option<&str>) -> Option<Packed> {
-    let case = app.decisions.recent(request_id).filter(|case| job_id.is_none() && case.job_id.is_none())?;
-    Some(Packed::from(&*case))
+fn case_of(app: &App, request_id: &str, job_id: Option<&str>) -> Option<Arc<Case>> {
+    app.decisions.recent(request_id).filter(|case| job_id.is_none() && case.job_id.is_none())
 }
 
 /// What was decided for a request, whichever process answered it; none where that was not written, or is out of date.
@@ -139,7 +167,9 @@ pub async fn decision(app: &App, request_id: &str) -> Result<Option<Decided>, Qu
         (Some(job_id), _) => Some(Decided::Job { task, job_id }),
         (None, case) => case.map(|case| {
             let by = (record.model.as_str(), record.version);
-            Decided::Call(Box::new(case.into_case((request_id, &task), by)))
+            let mut case = case.into_case((request_id, &task), by);
+            case.decision.cascade = record.cascade;
+            Decided::Call(Box::new(case))
         }),
     })
 }
@@ -199,13 +229,26 @@ async fn of_job(app: &App, task: &str, job_id: &str) -> Result<Option<Known>, Qu
     if told.prediction.is_null() {
         return Ok(None);
     }
-    let assignment = assignment(app, task, &told.model, told.model_version, told.pinned);
+    let first = told.decision.escalated().map(|cascaded| {
+        let from = &cascaded.from;
+        let prediction = match &from.prediction {
+            Some(Prediction::Class(class)) => Some(Arc::from(class.as_str())),
+            Some(Prediction::Value(_)) | None => None,
+        };
+        Box::new(First {
+            model: Arc::from(from.model.as_str()),
+            assignment: assignment(app, task, &from.model, from.version, false),
+            prediction,
+            propensity: told.decision.propensity_of_the_first(),
+        })
+    });
     let answered = Answered {
         task: Arc::from(task),
         model: Arc::from(told.model.as_str()),
-        assignment,
+        assignment: assignment(app, task, &told.model, told.model_version, told.pinned),
         prediction: told.prediction.as_str().map(Arc::from),
         propensity: told.propensity,
+        first,
     };
     Ok(Some(Known { answered, name: job_id.to_owned(), at: told.finished_at, is_job: true }))
 }
@@ -218,6 +261,14 @@ impl Record {
             assignment: assignment(app, task, &self.model, self.version, self.pinned),
             prediction: self.prediction.as_deref().map(Arc::from),
             propensity: self.propensity,
+            first: self.first.as_ref().map(|first| {
+                Box::new(First {
+                    model: Arc::from(first.model.as_str()),
+                    assignment: assignment(app, task, &first.model, first.version, false),
+                    prediction: first.prediction.as_deref().map(Arc::from),
+                    propensity: first.propensity,
+                })
+            }),
         };
         let name = name_of(request_id, self.job_id.as_deref(), self.at);
         Known { answered, name, at: self.at, is_job: self.job_id.is_some() }
@@ -226,7 +277,7 @@ impl Record {
 
 /// The version's part in the rollout as it is now: which it was when the answer was given, only the process knows that
 /// gave it.
-fn assignment(app: &App, task: &str, model: &str, version: u32, pinned: bool) -> Assignment {
+pub(crate) fn assignment(app: &App, task: &str, model: &str, version: u32, pinned: bool) -> Assignment {
     match app.engine.index().model(task, model).map(|model| &model.rollout) {
         Some(rollout) if pinned => rollout.pinned(version),
         Some(rollout) => rollout.planned(version),

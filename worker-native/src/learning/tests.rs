@@ -19,12 +19,13 @@ fn known(name: &str, version: u32) -> Known {
         assignment: Assignment::outside(version),
         prediction: Some("normal".into()),
         propensity: None,
+        first: None,
     };
     Known { answered, name: name.to_owned(), at: NOW, is_job: false }
 }
 
 async fn counted(learning: &Learning, queue: &dyn Queue, name: &str, correct: bool) -> Counting {
-    learning.count(queue, &known(name, 1), correct, NOW).await.unwrap()
+    learning.count(queue, &known(name, 1), Some(correct), NOW).await.unwrap()
 }
 
 fn labels(counting: &Counting) -> Option<u64> {
@@ -79,7 +80,7 @@ async fn the_order_of_labels_changes_nothing_of_what_is_believed() {
         let (queue, learning) = (queue::open(&config.queue).unwrap(), Learning::new(&config.learning));
         for i in names {
             let known = Known { at: NOW - i * 60_000, ..known(&i.to_string(), 1) };
-            learning.count(&*queue, &known, i % 3 == 0, NOW).await.unwrap();
+            learning.count(&*queue, &known, Some(i % 3 == 0), NOW).await.unwrap();
         }
         learning.posterior(("pump", "forest", 1), None, NOW + 60_000).unwrap()
     };

@@ -274,7 +274,7 @@ pub struct ResultRecord {
     pub fallback: bool,
     /// The model's tier.
     pub tier: Option<String>,
-    /// The tier chosen before a worker looked at the job again; none where no worker did.
+    /// The tier chosen before a worker looked at the job again, or a cascade asked another; none where neither did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hinted_tier: Option<String>,
     /// Why this tier.

@@ -30,6 +30,35 @@ pub struct Answered {
     pub prediction: Option<Arc<str>>,
     /// The chance that the tier had to be chosen, where the choice was drawn.
     pub propensity: Option<f32>,
+    /// What answered before it and was in doubt; none where nothing did.
+    pub first: Option<Box<First>>,
+}
+
+/// The first answer to a request that another tier answered after it.
+///
+/// A label teaches of this one: which readings came to the other tier was chosen by this answer's confidence, so that
+/// labels of those say nothing of that tier's accuracy on all readings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct First {
+    /// The model's name.
+    pub model: Arc<str>,
+    /// Version and arm.
+    pub assignment: Assignment,
+    /// The class it said; none where its run failed.
+    pub prediction: Option<Arc<str>>,
+    /// The chance that its tier had to be chosen, where the choice was drawn.
+    pub propensity: Option<f32>,
+}
+
+impl Answered {
+    /// Whose accuracy a label of this answer teaches: model, version, and with which propensity.
+    #[must_use]
+    pub fn teaches(&self) -> (&str, u32, Option<f32>) {
+        match &self.first {
+            Some(first) => (&first.model, first.assignment.version, first.propensity),
+            None => (&self.model, self.assignment.version, self.propensity),
+        }
+    }
 }
 
 /// An answer that may be labelled.
@@ -124,7 +153,11 @@ impl Ledger {
     ///
     /// An id that comes again means the newer answer. An element of a batch needs an id of its own (`<request id>:<index>`).
     pub fn remember(&self, request_id: &str, job_id: Option<&str>, mut answered: Answered, now_ms: u64) {
-        answered.prediction = answered.prediction.filter(|prediction| prediction.len() <= MAX_PREDICTION);
+        let short = |prediction: &Arc<str>| prediction.len() <= MAX_PREDICTION;
+        answered.prediction = answered.prediction.filter(short);
+        if let Some(first) = &mut answered.first {
+            first.prediction = first.prediction.take().filter(short);
+        }
         let mut ring = self.ring();
         self.forget(&mut ring, now_ms);
         while ring.slots.len() >= self.capacity {
@@ -220,6 +253,7 @@ mod tests {
             assignment,
             prediction: Some("normal".into()),
             propensity: None,
+            first: None,
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use shared::policy::{Policy, PolicyKind, Tuning};
+use shared::policy::{Cascade, DEFAULT_CASCADE_BELOW, Policy, PolicyKind, Tuning};
 
 use crate::config::RoutingConfig;
 use crate::queue::{Facts, QueueError};
@@ -99,6 +99,41 @@ impl Knobs {
     }
 }
 
+/// Which answers are asked again of a dearer tier, as it is put and stored.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CascadeKnobs {
+    /// Those with a confidence under this, 0..=1.
+    pub below: f32,
+    /// What becomes of those that failed, or do not tell a confidence.
+    pub fail: CascadeFail,
+}
+
+/// What becomes of an answer that failed, or does not tell its confidence.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CascadeFail {
+    /// A dearer tier is asked.
+    #[default]
+    Accurate,
+    /// It stands.
+    Fast,
+}
+
+impl Default for CascadeKnobs {
+    fn default() -> Self {
+        Self { below: DEFAULT_CASCADE_BELOW, fail: CascadeFail::default() }
+    }
+}
+
+impl CascadeKnobs {
+    /// The same for `shared::policy`.
+    #[must_use]
+    pub fn cascade(&self) -> Cascade {
+        Cascade { below: self.below, fail_accurate: self.fail == CascadeFail::Accurate }
+    }
+}
+
 /// A policy as it is put and stored; as with [`Knobs`], names that are not known are passed over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Put {
@@ -117,6 +152,9 @@ pub struct Put {
     /// What `slack-split` plans with.
     #[serde(default)]
     pub slack_split: Knobs,
+    /// Which answers are asked again of a dearer tier; none for those that policy and settings leave alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cascade: Option<CascadeKnobs>,
 }
 
 impl Put {
@@ -136,13 +174,17 @@ impl Put {
         }
         let knobs = self.slack_split.faults().into_iter();
         faults.extend(knobs.map(|(name, accepted)| (format!("slack_split/{name}"), accepted.to_owned())));
+        if self.cascade.is_some_and(|cascade| !(0.0..=1.0).contains(&cascade.below)) {
+            faults.push(("cascade/below".to_owned(), "from 0 to 1".to_owned()));
+        }
         faults
     }
 
     fn in_force(&self, from: From) -> Option<InForce> {
         let kind = PolicyKind::from_name(&self.policy)?;
         let policy = Policy { kind, queue_threshold: self.queue_threshold, accuracy_floor: self.accuracy_floor };
-        Some(InForce { policy, knobs: self.slack_split, version: self.version, at: Some(self.at), from })
+        let cascade = self.cascade;
+        Some(InForce { policy, knobs: self.slack_split, cascade, version: self.version, at: Some(self.at), from })
     }
 }
 
@@ -153,12 +195,29 @@ pub struct InForce {
     pub policy: Policy,
     /// What `slack-split` plans with.
     pub knobs: Knobs,
+    /// What was set of asking again, if the policy asks at all.
+    pub cascade: Option<CascadeKnobs>,
     /// Which change this is; 0 for what is configured.
     pub version: u64,
     /// When it was put, in Unix milliseconds.
     pub at: Option<u64>,
     /// Where it comes from.
     pub from: From,
+}
+
+impl InForce {
+    /// Which answers are asked again; none under policies that ask none.
+    #[must_use]
+    pub fn cascade(&self) -> Option<CascadeKnobs> {
+        match self.policy.kind {
+            PolicyKind::Cascade => Some(self.cascade.unwrap_or_default()),
+            PolicyKind::SlackSplit => self.cascade,
+            PolicyKind::AlwaysFast
+            | PolicyKind::AlwaysAccurate
+            | PolicyKind::QueueThreshold
+            | PolicyKind::AdaptiveThreshold => None,
+        }
+    }
 }
 
 /// The policies of all tasks; what was put last as this process knows it.
@@ -176,7 +235,13 @@ impl Policies {
     pub fn new(config: &RoutingConfig) -> Self {
         let from = if config.policy_set { From::Setting } else { From::Default };
         let knobs = Knobs { exploration: config.exploration, ..Knobs::default() };
-        let configured = InForce { policy: config.policy, knobs, version: 0, at: None, from };
+        let fail = if config.cascade_fail_accurate { CascadeFail::Accurate } else { CascadeFail::Fast };
+        let cascade = match (config.cascade_below, config.policy.kind) {
+            (Some(below), _) => Some(CascadeKnobs { below, fail }),
+            (None, PolicyKind::Cascade) => Some(CascadeKnobs { fail, ..CascadeKnobs::default() }),
+            (None, _) => None,
+        };
+        let configured = InForce { policy: config.policy, knobs, cascade, version: 0, at: None, from };
         Self { configured, put: ArcSwap::default(), unusable: Mutex::default() }
     }
 
@@ -193,7 +258,8 @@ impl Policies {
     pub fn base(&self) -> Put {
         let Policy { kind, queue_threshold, accuracy_floor } = self.configured.policy;
         let policy = kind.name().to_owned();
-        Put { version: 0, at: 0, policy, queue_threshold, accuracy_floor, slack_split: self.configured.knobs }
+        let (slack_split, cascade) = (self.configured.knobs, self.configured.cascade);
+        Put { version: 0, at: 0, policy, queue_threshold, accuracy_floor, slack_split, cascade }
     }
 
     /// Takes in what the shared facts of a place say.

@@ -9,6 +9,8 @@ use shared::headers;
 use shared::policy::{Decision, Mode, PolicyKind, Reason};
 use shared::snapshot::TaskLoad;
 
+use super::Cascaded;
+
 /// Why a model was chosen, and on which numbers; kept with the job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DecisionRecord {
@@ -39,13 +41,16 @@ pub struct DecisionRecord {
     /// The tier that was chosen before a worker looked at the job again; none where no worker did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hinted: Option<String>,
+    /// What a cascade made of the first answer; none where none was in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cascade: Option<Box<Cascaded>>,
 }
 
 impl DecisionRecord {
-    /// The tier that was chosen before a worker looked at it again.
+    /// The tier that was chosen before a worker looked at it again, or a cascade asked another.
     #[must_use]
     pub fn chosen(&self) -> Option<&str> {
-        self.hinted.as_deref().or(self.tier.as_deref())
+        self.hinted.as_deref().or_else(|| self.first_tier())
     }
 
     /// Notes the tier of the model that answered: of a reading that went through the queue a worker may have chosen another.
@@ -57,11 +62,39 @@ impl DecisionRecord {
     }
 
     /// The chance that this tier had to answer: of one that a worker put in another's place it is not known, since that
-    /// hung on the queue and not on a draw.
+    /// hung on the queue and not on a draw; nor of one that was asked since a first answer was in doubt.
     #[must_use]
     pub fn propensity_of_the_answer(&self) -> Option<f32> {
-        let moved = self.hinted.is_some() && self.hinted != self.tier;
+        self.propensity_of_the_first().filter(|_| self.escalated().is_none())
+    }
+
+    /// The chance that the tier of the first answer had, which is the only answer where no cascade asked again.
+    #[must_use]
+    pub fn propensity_of_the_first(&self) -> Option<f32> {
+        let moved = self.hinted.is_some() && self.hinted.as_deref() != self.first_tier();
         self.propensity.filter(|_| !moved)
+    }
+
+    /// The tier that answered first: before a cascade asked another one.
+    #[must_use]
+    pub fn first_tier(&self) -> Option<&str> {
+        let first = self.escalated().map(|cascaded| cascaded.from.tier.as_str());
+        first.or(self.tier.as_deref())
+    }
+
+    /// The first answer, where another tier answered after it.
+    #[must_use]
+    pub fn escalated(&self) -> Option<&Cascaded> {
+        self.cascade.as_deref().filter(|cascaded| cascaded.is_escalated())
+    }
+
+    /// Takes in what a cascade did; `tier` is the one that answered last.
+    pub fn took(&mut self, cascaded: Option<&Cascaded>, tier: Option<&str>) {
+        let Some(cascaded) = cascaded else { return };
+        if cascaded.is_escalated() {
+            self.tier = tier.map(str::to_owned);
+        }
+        self.cascade = Some(Box::new(cascaded.clone()));
     }
 }
 
@@ -157,6 +190,7 @@ impl Advice {
             share: self.share,
             on_time: on_time(load, own, tier),
             hinted: None,
+            cascade: None,
         }
     }
 }
@@ -212,6 +246,25 @@ mod tests {
         assert_eq!(both("split_dear", 0.8, 1, &own(0.3)), 0.3);
         assert_eq!(both("split_cheap", 0.2, 0, &own(0.3)), 0.2, "here it would be the other tier");
         assert_eq!(both("split_cheap", 0.2, 1, &own(0.7)), 0.7);
+    }
+
+    #[test]
+    fn a_second_answer_has_no_propensity_and_the_first_keeps_its_own() {
+        let mut record =
+            DecisionRecord { tier: Some("fast".to_owned()), propensity: Some(0.9), ..DecisionRecord::default() };
+        let from = crate::routing::FirstAnswer { tier: "fast".to_owned(), ..Default::default() };
+        let cascaded =
+            |outcome: &str| Cascaded { from: from.clone(), outcome: outcome.to_owned(), ..Cascaded::default() };
+        let mut kept = record.clone();
+        kept.took(Some(&cascaded("confident")), Some("fast"));
+        assert_eq!((kept.propensity_of_the_answer(), kept.escalated()), (Some(0.9), None));
+        record.took(Some(&cascaded("escalated")), Some("accurate"));
+        assert_eq!((record.tier.as_deref(), record.first_tier()), (Some("accurate"), Some("fast")));
+        assert_eq!((record.propensity_of_the_answer(), record.propensity_of_the_first()), (None, Some(0.9)));
+        // Moved by a worker before: how likely that was, nobody drew. Back on the hinted tier by a cascade or not.
+        record.hinted = Some("accurate".to_owned());
+        assert_eq!((record.propensity_of_the_answer(), record.propensity_of_the_first()), (None, None));
+        assert_eq!(record.chosen(), Some("accurate"));
     }
 
     #[test]

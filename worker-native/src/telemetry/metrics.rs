@@ -267,6 +267,11 @@ impl Metrics {
         self.0.families.routing.bound(task, hinted, tier);
     }
 
+    /// A cascade was in force for an answer of a task of the catalog; `outcome` is one of [`crate::routing::Hop`].
+    pub fn cascaded(&self, task: &str, outcome: &'static str) {
+        self.0.families.routing.cascaded(task, outcome);
+    }
+
     /// A job of a task of the catalog whose chance to be in time was predicted has ended.
     pub fn on_time(&self, task: &str, predicted: f32, in_time: bool) {
         self.0.families.routing.on_time(task, predicted, in_time);

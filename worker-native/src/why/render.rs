@@ -43,7 +43,9 @@ fn tiers(answer: &Value) -> Option<Table> {
     let tiers = answer["weighed"]["tiers"].as_array().filter(|tiers| !tiers.is_empty())?;
     let decision = &answer["decision"];
     let ran = decision["tier"].as_str();
-    let chosen = decision["hinted"].as_str().or(ran);
+    let cascade = &decision["cascade"];
+    let first = cascade["from"]["tier"].as_str().filter(|_| cascade["outcome"] == "escalated");
+    let chosen = decision["hinted"].as_str().or(first).or(ran);
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["tier", "done in", "in time", "accuracy", ""]);

@@ -23,7 +23,7 @@ pub(crate) fn config(models: &std::path::Path, settings: &[(&str, &str)]) -> Mod
 }
 
 /// What scikit-learn said: written beside each model by `models/train/run`.
-fn parity(task: &str, model: &str) -> (Vec<Vec<f32>>, Vec<Vec<f64>>) {
+pub(crate) fn parity(task: &str, model: &str) -> (Vec<Vec<f32>>, Vec<Vec<f64>>) {
     let path = root().join(format!("models/{task}/{model}/1/parity.json"));
     let parity: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     (

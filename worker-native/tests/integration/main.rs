@@ -14,6 +14,7 @@ mod support;
 
 mod answers;
 mod cache;
+mod cascade;
 mod decisions;
 mod doctor;
 mod documents;

@@ -3,6 +3,7 @@
 //! Owns the formulas of the split; hysteresis is `steady`'s, the hull of the tiers `hull`'s.
 
 use super::{Observations, Plan, Tuning};
+use crate::policy::PolicyKind;
 use crate::policy::decision::Mode;
 use crate::policy::hull::Hull;
 use crate::policy::math::{larger, logit, number, smaller, unit, within};
@@ -88,7 +89,8 @@ pub fn plan(seen: &Observations<'_>, tuning: &Tuning) -> Plan {
         price: 0.0,
         relax_us: within(pair_cost(x0) / (workers * open * open), period_us, 20.0 * period_us),
         epsilon: 0.0,
-        explore: table.least_labelled(),
+        // What comes to the dearest tier of a cascade was selected, and its labels teach nothing of all readings.
+        explore: if starts_cheap(seen) { table.n.saturating_sub(1) } else { table.least_labelled() },
         // What is measured, not what it may grow to: refusing is for what is certain.
         reject: shed(seen, (smooth + rise) * cheapest, workers * 1e6, (work_us, workers * deadline)),
         kappa: within(seen.kappa, 0.1, 10.0),
@@ -150,6 +152,11 @@ fn bias(seen: &Observations<'_>, plan: &Plan) -> f32 {
     within(before.bias + 0.25 / (1.0 + 2.0 * late) * (logit(before.x0) - logit(unit(realised))), -3.0, 3.0)
 }
 
+/// Does the policy send every reading to the cheapest tier first, whatever the split says?
+fn starts_cheap(seen: &Observations<'_>) -> bool {
+    seen.policy.is_some_and(|policy| policy.kind == PolicyKind::Cascade)
+}
+
 /// The forced share: only what the split itself does not send to the tier of which least is known.
 fn exploration(seen: &Observations<'_>, tuning: &Tuning, table: &Table, plan: &Plan) -> f32 {
     let labels = table.labels.get(plan.explore).copied().unwrap_or(0.0);
@@ -164,6 +171,7 @@ fn exploration(seen: &Observations<'_>, tuning: &Tuning, table: &Table, plan: &P
         0.0
     };
     let planned = match plan.explore {
+        _ if starts_cheap(seen) => 0.0,
         tier if tier == plan.upper => plan.x0,
         tier if tier == plan.lower => 1.0 - plan.x0,
         _ => 0.0,

@@ -5,7 +5,7 @@ use super::*;
 use crate::config::{Config, Source};
 use crate::rollout::ledger::{Found, Ledger};
 use crate::rollout::plan::{Canary, Limits, RolloutConfig};
-use crate::rollout::{Assignment, ModelVersions};
+use crate::rollout::{Assignment, First, ModelVersions};
 
 fn read(body: &Value) -> Result<Option<Label>, ApiError> {
     parse(body.to_string().as_bytes())
@@ -17,7 +17,8 @@ fn catalog() -> Catalog {
             "name": name, "kind": kind, "tiers": ["fast"], "classes": classes, "fields": [{"name": "x", "type": "number"}],
         }})
     };
-    let tasks = [schema("valve", "classification", &["73", "100"]), schema("pump", "anomaly", &[])];
+    let leak = schema("leak", "classification", &["a", "b", "c"]);
+    let tasks = [schema("valve", "classification", &["73", "100"]), schema("pump", "anomaly", &[]), leak];
     serde_json::from_value(json!({"etag": "e", "default_task": null, "tasks": tasks})).unwrap()
 }
 
@@ -67,7 +68,7 @@ fn remember(ledger: &Ledger, id: &str, task: &str, assignment: Assignment, predi
     ledger.remember(
         id,
         None,
-        Answered { task: task.into(), model: "m".into(), assignment, prediction, propensity: None },
+        Answered { task: task.into(), model: "m".into(), assignment, prediction, propensity: None, first: None },
         0,
     );
 }
@@ -117,6 +118,59 @@ async fn a_label_is_held_against_the_prediction_and_counts_once() {
     assert!((accuracy - 19.0 / 22.0).abs() < 1e-4, "{accuracy}");
     assert_eq!(bench.learning.accuracy(("valve", "m", 2), Some(0.9), 1), Some(0.9));
     assert_eq!(bench.learning.accuracy(("valve", "m", 2), None, 1), None);
+}
+
+#[tokio::test]
+async fn a_label_of_an_answer_that_was_asked_again_teaches_of_the_first_one() {
+    let bench = Bench::new();
+    let first = |prediction: Option<&str>| First {
+        model: "cheap".into(),
+        assignment: Assignment::outside(3),
+        prediction: prediction.map(Into::into),
+        propensity: Some(0.5),
+    };
+    let mut labels = 0;
+    // The task, the first and the last answer, what is sent, and what it says of the last and of the first.
+    let cases = [
+        ("valve", Some("73"), "100", json!({"label": "100"}), true, Some(false)),
+        ("valve", Some("73"), "100", json!({"label": "73"}), false, Some(true)),
+        ("valve", Some("73"), "73", json!({"correct": true}), true, Some(true)),
+        ("valve", Some("73"), "73", json!({"correct": false}), false, Some(false)),
+        ("valve", Some("73"), "100", json!({"correct": true}), true, Some(false)),
+        ("valve", Some("73"), "100", json!({"correct": false}), false, Some(true)),
+        ("valve", None, "100", json!({"label": "100"}), true, None),
+        ("leak", Some("a"), "b", json!({"correct": false}), false, None),
+        ("leak", Some("a"), "b", json!({"label": "c"}), false, Some(false)),
+    ];
+    for (number, (task, prediction, last, sent, correct, taught)) in cases.into_iter().enumerate() {
+        let case = format!("{task} {prediction:?} {last} {sent}");
+        let id = format!("r{number}");
+        let answered = Answered {
+            task: task.into(),
+            model: "m".into(),
+            assignment: bench.rollout.pinned(1),
+            prediction: Some(last.into()),
+            propensity: None,
+            first: Some(Box::new(first(prediction))),
+        };
+        bench.ledger.remember(&id, None, answered, 0);
+        let mut body = sent;
+        body["request_id"] = json!(id);
+        let counted = bench.counted(&body).await.unwrap();
+        assert_eq!((counted.counted, counted.correct), (true, Some(correct)), "{case}");
+        let by = counted.answered_by.unwrap();
+        let told = by.first.unwrap();
+        assert_eq!((told.model.as_str(), told.model_version, told.correct), ("cheap", 3, taught), "{case}");
+        assert_eq!((by.model.as_str(), by.learned.labels), ("m", 0), "{case}");
+        labels += u64::from(taught.is_some());
+        let believed = |task: &str| bench.learning.belief(task, "cheap", 3).map_or(0, |seen| seen.belief.labels());
+        assert_eq!(believed("valve") + believed("leak"), labels, "{case}");
+        let again = bench.counted(&body).await.unwrap();
+        assert!(!again.counted, "also where it taught nothing: {case}");
+    }
+    assert!(bench.learning.belief("valve", "m", 1).is_none());
+    let counts = &bench.rollout.view().versions[&1];
+    assert_eq!((counts.labels, counts.correct), (7, 4), "evidence of the last answer's model");
 }
 
 #[tokio::test]

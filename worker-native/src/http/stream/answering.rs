@@ -152,7 +152,7 @@ impl Answering {
     fn count_decision(&self, response: &Response) {
         let applied = response.extensions().get::<Applied>();
         if let Some((task, decision)) = applied.and_then(|applied| Some((&applied.task, applied.decision.as_ref()?))) {
-            self.caller.app.metrics.decision(task, decision.tier.as_deref(), &decision.reason, decision.by == "edge");
+            self.caller.app.metrics.decision(task, decision.chosen(), &decision.reason, decision.by == "edge");
         }
     }
 

@@ -5,6 +5,8 @@ fn policies(policy_set: bool) -> Policies {
         policy: Policy::default(),
         policy_set,
         exploration: 0.02,
+        cascade_below: None,
+        cascade_fail_accurate: true,
         snapshot_interval: std::time::Duration::from_millis(250),
     })
 }
@@ -78,4 +80,29 @@ fn every_bound_is_told() {
     assert_eq!(knobs.faults().len(), 7);
     assert_eq!(Knobs::default().faults(), []);
     assert_eq!(Knobs::default().tuning(), Tuning::default());
+}
+
+#[test]
+fn a_cascade_is_in_force_under_two_policies_and_as_it_was_set() {
+    let config = |kind, cascade_below, cascade_fail_accurate| RoutingConfig {
+        policy: Policy { kind, ..Policy::default() },
+        policy_set: true,
+        exploration: 0.02,
+        cascade_below,
+        cascade_fail_accurate,
+        snapshot_interval: std::time::Duration::from_millis(250),
+    };
+    let of = |kind, below, accurate| Policies::new(&config(kind, below, accurate)).of("pump").cascade();
+    let knobs = |below, fail| Some(CascadeKnobs { below, fail });
+    assert_eq!(of(PolicyKind::SlackSplit, None, true), None);
+    assert_eq!(of(PolicyKind::SlackSplit, Some(0.7), true), knobs(0.7, CascadeFail::Accurate));
+    assert_eq!(of(PolicyKind::Cascade, None, false), knobs(0.8, CascadeFail::Fast));
+    assert_eq!(of(PolicyKind::AlwaysFast, Some(0.7), true), None);
+    let policies = Policies::new(&config(PolicyKind::SlackSplit, Some(0.7), true));
+    policies.heard("pump", Some(&put("slack-split", 1)));
+    assert_eq!(policies.of("pump").cascade(), None, "stored before there were cascades, or without one");
+    policies.heard("pump", Some(&put("cascade", 2)));
+    assert_eq!(policies.of("pump").cascade(), knobs(0.8, CascadeFail::Accurate));
+    let wrong = Put { cascade: knobs(1.5, CascadeFail::Fast), ..policies.base() };
+    assert_eq!(wrong.faults().len(), 1);
 }

@@ -35,6 +35,12 @@ struct PredictedLabels {
     predicted: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CascadeLabels {
+    task: String,
+    outcome: &'static str,
+}
+
 /// A task's plan at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct PlanState {
@@ -54,6 +60,7 @@ pub(super) struct RoutingFamilies {
     split: Family<TaskLabels, Number>,
     exploration: Family<TaskLabels, Number>,
     bound: Family<BoundLabels, Counter>,
+    cascaded: Family<CascadeLabels, Counter>,
     shed: Family<ClassLabels, Counter>,
     predicted: Family<PredictedLabels, Counter>,
     in_time: Family<PredictedLabels, Counter>,
@@ -68,6 +75,7 @@ impl RoutingFamilies {
             split: to.add("router_split", "The planned share of the dearer tier in use"),
             exploration: to.add("router_exploration", "The share sent to a tier so that its accuracy stays known"),
             bound: to.add("router_bound_jobs", "Jobs by the tier that was advised and the tier that they ran on"),
+            cascaded: to.add("router_cascade_answers", "First answers under a cascade, by what became of them"),
             shed: to.add("router_shed", "Readings turned away as part of the share of their class that is shed"),
             predicted: to.add("router_on_time_predicted", "Jobs whose chance to be in time was predicted"),
             in_time: to.add("router_on_time_met", "Those of them that were in time"),
@@ -93,6 +101,10 @@ impl RoutingFamilies {
     pub(super) fn bound(&self, task: &str, hinted: &str, tier: &str) {
         let labels = BoundLabels { task: task.to_owned(), hinted: hinted.to_owned(), tier: tier.to_owned() };
         self.bound.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn cascaded(&self, task: &str, outcome: &'static str) {
+        self.cascaded.get_or_create(&CascadeLabels { task: task.to_owned(), outcome }).inc();
     }
 
     pub(super) fn shed(&self, task: &str, class: Priority) {

@@ -27,6 +27,7 @@ fn all() -> (Metrics, Observed) {
     metrics.lost("pump", 0);
     metrics.lost("pump", 3);
     metrics.bound("pump", "accurate", "fast");
+    metrics.cascaded("pump", "escalated");
     metrics.shed("pump", Priority::Low);
     metrics.on_time("pump", 1.0, true);
     metrics.on_time("pump", 0.95, false);

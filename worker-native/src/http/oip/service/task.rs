@@ -104,12 +104,13 @@ impl Routed {
             sensor_id: None,
             decision: Some(&routed.decision),
             binding: routed.binding,
+            class: Priority::Normal,
             awaited: false,
         };
         let given = answering::answer(app, asked).await;
         drop(counted);
+        routed.took(given.as_ref().ok());
         let by = given.as_ref().map(|given| &*given.card);
-        routed.decision.answered_by(by.ok().and_then(|card| card.tier.as_deref()));
         app.decisions.tell(Case::of_call((&id, &self.task), &routed, by, (at, started.elapsed())));
         let given = given?;
         Ok((given.answer, format!("{}.{} v{}", given.card.task, given.card.model, given.card.version)))
