@@ -19,6 +19,9 @@ use crate::routing::{Cascaded, FirstAnswer, Hop, tiers};
 /// own grace behind a deadline.
 const RESERVE: Duration = Duration::from_millis(5);
 
+/// The same where another process waits for the answer: it gives up before the deadline, and the result has its way.
+const RESERVE_AWAITED: Duration = Duration::from_millis(20);
+
 /// A first answer, or its failure.
 type First = Result<Given, PoolError>;
 
@@ -64,7 +67,8 @@ async fn go_on(
     let answered = load.tiers.iter().position(|tier| card.tier.as_ref() == Some(&tier.tier));
     let (Some(task), Some(answered)) = (index.tasks.get(&card.task), answered) else { return first };
     let models: Vec<TierModel> = load.tiers.iter().map(TierLoad::model).collect();
-    let until = asked.deadline.map(|deadline| deadline.checked_sub(RESERVE).unwrap_or(deadline));
+    let reserve = if asked.awaited { RESERVE_AWAITED } else { RESERVE };
+    let until = asked.deadline.map(|deadline| deadline.checked_sub(reserve).unwrap_or(deadline));
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
     let hop = cascade::Hop {
         tiers: &models,
@@ -72,7 +76,7 @@ async fn go_on(
         said,
         class: asked.class,
         left_us: left.map_or(f32::INFINITY, |left| left.as_secs_f32() * 1e6),
-        ahead_us: tiers::ahead_us(task, &load),
+        ahead_us: tiers::ahead_us(task, &load) + tiers::running_us(task, &load),
         // Of a plan that nobody renews it is not known what waits: then the deadline alone decides.
         load: load.plan.as_ref().filter(|plan| beside && plan.mode != Mode::Blind),
     };

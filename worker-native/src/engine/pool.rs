@@ -212,6 +212,12 @@ impl Pool {
         &self.signature
     }
 
+    /// Does every worker run something?
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.stats.in_use.load(std::sync::atomic::Ordering::Relaxed) >= self.workers
+    }
+
     /// Rows that wait for a worker.
     #[must_use]
     pub fn waiting(&self) -> usize {

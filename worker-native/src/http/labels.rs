@@ -272,9 +272,9 @@ fn judge_first(truth: &Truth, answered: &Answered, correct: bool, schema: Option
     match truth {
         Truth::Label(label) => Some(first == label),
         Truth::Correct(_) if first == last => Some(correct),
-        Truth::Correct(true) => Some(false),
-        // The last one was wrong, the first said otherwise: right if there is no third word.
-        Truth::Correct(false) => (schema.map(TaskSchema::labels)?.len() == 2).then_some(true),
+        // The first said otherwise: of two words it is right where the last one is wrong. Of more, only its being wrong
+        // could be told, and counting that alone would make it look worse than it is.
+        Truth::Correct(_) => (schema.map(TaskSchema::labels)?.len() == 2).then_some(!correct),
     }
 }
 

@@ -3,8 +3,11 @@
 //! For whoever puts another tier in the place of the chosen one: the binding at the claim, and the cascade behind an
 //! answer.
 
-use shared::snapshot::TaskLoad;
+use std::sync::Arc;
 
+use shared::snapshot::{TaskLoad, TierLoad};
+
+use crate::engine::Pool;
 use crate::engine::index::{Model, Task};
 use crate::rollout::Assignment;
 
@@ -28,13 +31,23 @@ pub fn version_for(model: &Model, key: &str) -> Option<Assignment> {
 /// Work that waits in this process's pools already, in microseconds until a worker is free.
 #[must_use]
 pub fn ahead_us(task: &Task, load: &TaskLoad) -> f32 {
-    let pools = task.models.values().filter_map(|model| {
-        let tier = load.tiers.iter().find(|tier| model.folder.tier.as_ref() == Some(&tier.tier))?;
-        Some((tier, model.versions.get(&model.default_version)?.pool()?))
-    });
-    pools.fold(0.0, |sum, (tier, pool)| {
+    pools(task, load).fold(0.0, |sum, (tier, pool)| {
         let waiting = u32::try_from(pool.waiting()).unwrap_or(u32::MAX);
         let workers = u32::try_from(pool.workers()).unwrap_or(u32::MAX).max(1);
         sum + tier.profile().batch_us(waiting.div_ceil(workers))
+    })
+}
+
+/// About what is left of the runs that go on where no worker is free, in microseconds: half a run, which may be a full one.
+#[must_use]
+pub fn running_us(task: &Task, load: &TaskLoad) -> f32 {
+    let busy = pools(task, load).filter(|(_, pool)| pool.is_busy()).map(|(tier, _)| tier.profile());
+    busy.map(|profile| profile.batch_us(profile.cap()) / 2.0).sum()
+}
+
+fn pools<'t>(task: &'t Task, load: &'t TaskLoad) -> impl Iterator<Item = (&'t TierLoad, Arc<Pool>)> {
+    task.models.values().filter_map(|model| {
+        let tier = load.tiers.iter().find(|tier| model.folder.tier.as_ref() == Some(&tier.tier))?;
+        Some((tier, model.versions.get(&model.default_version)?.pool()?))
     })
 }
