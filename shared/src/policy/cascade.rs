@@ -1,6 +1,6 @@
 //! `cascade`: the cheapest tier first, and a dearer one where its answer is not sure enough.
 //!
-//! Two pure functions. [`start`] is where a keeper sends a reading; [`again`] says of an answer that is there whether a
+//! Two pure functions. `start` is where a keeper sends a reading; [`again`] says of an answer that is there whether a
 //! dearer tier is asked as well, alone or beside `slack-split`, where the time must be worth it. Owns the choice only:
 //! who runs the other tier keeps the first answer until there is a better one, so that asking again loses nothing.
 
