@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::queue::{Claimed, QueueError, Tended};
+use crate::queue::{Claimed, QueueError, Tended, Ticket};
 use bench::{Bench, Waiting};
 use bind::Settling;
 use going::{Going, Started};
@@ -128,7 +128,8 @@ impl Consumer {
                 }
             }
         }
-        self.hand_back(bench).await;
+        self.hand_back(&bench.tickets()).await;
+        drop(bench);
         if self.settle_claims(&mut unanswered).await.is_err() {
             tracing::warn!(task = %self.task, "claims without an answer are left to their lease");
         }
@@ -153,13 +154,12 @@ impl Consumer {
         }
     }
 
-    /// Hands back what has not started.
-    async fn hand_back(&self, bench: Bench) {
-        let tickets: Vec<_> = bench.waiting.iter().map(|waiting| waiting.job.ticket.clone()).collect();
+    /// Hands back jobs that have not started.
+    async fn hand_back(&self, tickets: &[Ticket]) {
         if tickets.is_empty() {
             return;
         }
-        if let Err(error) = self.app.queue.release(&self.task, &self.name, &tickets).await {
+        if let Err(error) = self.app.queue.release(&self.task, &self.name, tickets).await {
             tracing::warn!(task = %self.task, jobs = tickets.len(), %error, "jobs could not be handed back; their leases end");
         }
     }
@@ -268,13 +268,11 @@ impl Consumer {
         let Some(suspect) = suspects.next() else { return };
         // Only one is kept: if it kills this process, the others have not been started.
         let others: Vec<_> = suspects.map(|job| job.ticket).collect();
-        if !others.is_empty()
-            && let Err(error) = self.app.queue.release(&self.task, &self.name, &others).await
-        {
-            tracing::warn!(task = %self.task, jobs = others.len(), %error, "jobs could not be handed back; their leases end");
-        }
+        self.hand_back(&others).await;
         // What has not started would wait for all of its run.
-        self.hand_back(std::mem::take(bench)).await;
+        let unstarted = std::mem::take(bench);
+        self.hand_back(&unstarted.tickets()).await;
+        drop(unstarted);
         // Held already while the others end: its lease must not end before its turn.
         let (consumer, hold, place) = (Arc::clone(self), self.held.hold(&suspect.ticket), places.pop());
         self.shutdown.run_until_cancelled(async { while jobs.join_next().await.is_some() {} }).await;

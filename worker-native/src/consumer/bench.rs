@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use shared::snapshot::TaskLoad;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -16,7 +17,8 @@ use super::Consumer;
 use super::bind::Run;
 use super::going::LEAD;
 use super::held::Hold;
-use crate::queue::Claimed;
+use crate::queue::{Claimed, Ticket};
+use crate::routing::tiers;
 
 /// So much work of the cheapest tier is held at least, where that is more than a run a worker: a claim takes its time.
 const LEAST: Duration = Duration::from_millis(5);
@@ -50,6 +52,10 @@ impl Bench {
     /// When the next start is due; none where nothing waits.
     pub(super) fn due(&self) -> Option<Instant> {
         (!self.waiting.is_empty()).then(|| self.due.unwrap_or_else(|| Instant::now() + LOOK))
+    }
+
+    pub(super) fn tickets(&self) -> Vec<Ticket> {
+        self.waiting.iter().map(|waiting| waiting.job.ticket.clone()).collect()
     }
 
     /// How many places are taken: jobs without a deadline must not keep those out that have one.
@@ -86,21 +92,20 @@ impl Consumer {
     pub(super) fn bench_size(&self) -> usize {
         let queue = &self.app.config.queue;
         let most = queue.claim_batch.min(queue.concurrency) as usize;
-        if !self.is_paced() {
+        let load = self.app.snapshots.load(&self.task);
+        if !self.is_paced(&load) {
             return most;
         }
-        let load = self.app.snapshots.load(&self.task);
-        let profiles = || load.tiers.iter().map(shared::snapshot::TierLoad::profile);
-        let rows = profiles().map(|profile| profile.cap() as usize).max().unwrap_or(1);
-        let cheapest = profiles().map(|profile| profile.server_us()).fold(f32::INFINITY, f32::min).max(1.0);
+        let rows = load.tiers.iter().map(|tier| tier.profile().cap() as usize).max().unwrap_or(1);
+        let cheapest = tiers::cheapest_us(&load).max(1.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; an infinity gives 0")]
         let least = (LEAST.as_secs_f32() * 1e6 / cheapest) as usize;
         (rows * self.workers()).max(least).clamp(1, most)
     }
 
     /// Does it matter when a job starts? Only where jobs have deadlines.
-    pub(super) fn is_paced(&self) -> bool {
-        self.deadline_us(&self.app.snapshots.load(&self.task)).is_finite()
+    pub(super) fn is_paced(&self, load: &TaskLoad) -> bool {
+        self.deadline_us(load).is_finite()
     }
 
     /// Starts what a worker is free for, and settles what cannot be done in time any more.

@@ -2,8 +2,8 @@
 //! as it is.
 //!
 //! Brings `shared::policy::bind` what it asks for, and turns its runs into entries for another version. Under the other
-//! policies, and where nothing is planned, every job keeps its tier; when it starts is `bench`'s. The lane a job counts under stays the one
-//! it was accepted with: the counters know no other.
+//! policies, and where nothing is planned, every job keeps its tier; when it starts is `bench`'s. The lane a job counts
+//! under stays the one it was accepted with: the counters know no other.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl Consumer {
         let load = self.app.snapshots.load(&self.task);
         let index = self.app.engine.index();
         let split = self.app.policies.of(&self.task).policy.kind == PolicyKind::SlackSplit;
-        let (plan, paced) = (load.plan.filter(|_| split), self.deadline_us(&load).is_finite());
+        let (plan, paced) = (load.plan.filter(|_| split), self.is_paced(&load));
         let Some(task) = index.tasks.get(&self.task).filter(|_| paced || plan.is_some()) else {
             let alone = |place| Run { jobs: vec![place], ..Run::default() };
             return Bound { runs: (0..waiting.len()).map(alone).collect(), ..Bound::default() };

@@ -19,7 +19,7 @@ use shared::snapshot::TaskLoad;
 
 use super::meters::{Keepers, Recent, Shares};
 use super::presence::{Line, Peers};
-use super::{Advice, DecisionRecord, policies};
+use super::{Advice, DecisionRecord, policies, tiers};
 use crate::app::App;
 use crate::engine::Pool;
 use crate::queue::{Counts, NewFact};
@@ -244,8 +244,7 @@ pub(crate) fn rate_at_need(app: &App, task: &str) -> Option<f64> {
     // Jobs without a deadline keep their tier.
     app.planner.deadline(task)?;
     let plan = load.plan.filter(|_| app.policies.of(task).policy.kind == PolicyKind::SlackSplit)?;
-    let cheapest = load.tiers.iter().map(|tier| tier.profile().server_us()).fold(f32::INFINITY, f32::min);
-    let rate = HEADROOM * plan.workers * 1e6 / cheapest;
+    let rate = HEADROOM * plan.workers * 1e6 / tiers::cheapest_us(&load);
     (rate.is_finite() && rate > 0.0).then(|| rate.into())
 }
 

@@ -28,6 +28,12 @@ pub fn version_for(model: &Model, key: &str) -> Option<Assignment> {
     Some(model.default_version).filter(is_servable).map(|version| model.rollout.pinned(version))
 }
 
+/// What a job takes on the cheapest tier in full runs, in microseconds; infinite without tiers.
+#[must_use]
+pub fn cheapest_us(load: &TaskLoad) -> f32 {
+    load.tiers.iter().map(|tier| tier.profile().server_us()).fold(f32::INFINITY, f32::min)
+}
+
 /// Work that waits in this process's pools already, in microseconds until a worker is free.
 #[must_use]
 pub fn ahead_us(task: &Task, load: &TaskLoad) -> f32 {
